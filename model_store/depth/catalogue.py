@@ -1,0 +1,142 @@
+"""The plans a model offers, and the policies that turn a wish for depth into one of them."""
+
+import math
+import random
+from dataclasses import dataclass
+
+from model_store.depth.plan import STRIDES, TOLERANCE, DepthPlan
+from model_store.errors import DepthRefused, DropOutOfRange, PlanInvalid, PolicyUnknown
+
+POLICIES = ("ladder", "uniform", "skip", "first-k", "every-other", "random-k")
+"""Names of the policies, the default first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCatalogue:
+    """What a model offers at which budget.
+
+    Args:
+        num_layers: encoder layers of the model.
+        ladder: stride-only plans chosen by measurement, any order, the full plan among them.
+        skip: plans that only skip, chosen by measurement, any order.
+
+    Raises:
+        PlanInvalid: a plan is of another number of layers, a ladder plan skips, or the full plan
+            is missing.
+    """
+
+    num_layers: int
+    ladder: tuple[DepthPlan, ...]
+    skip: tuple[DepthPlan, ...]
+
+    def __post_init__(self) -> None:
+        for plan in (*self.ladder, *self.skip):
+            if plan.num_layers != self.num_layers:
+                raise PlanInvalid(f"expected {self.num_layers} strides, got {str(plan)!r}")
+        if any(plan.skips for plan in self.ladder):
+            raise PlanInvalid("expected a ladder of strides alone, got a plan that skips")
+        if DepthPlan.full(self.num_layers) not in self.ladder:
+            raise PlanInvalid("expected the full plan on the ladder, got a ladder without it")
+
+    @classmethod
+    def untuned(cls, num_layers: int) -> "PlanCatalogue":
+        """What a model offers before anything was measured: uniform strides, and its first layers."""
+        return cls(
+            num_layers,
+            tuple(DepthPlan((stride,) * num_layers) for stride in STRIDES),
+            tuple(_first_k(num_layers, kept) for kept in range(num_layers, 0, -1)),
+        )
+
+    @property
+    def offered(self) -> tuple[DepthPlan, ...]:
+        """The ladder, deepest plan first."""
+        return _deepest_first(self.ladder)
+
+    def choose(
+        self,
+        drop: float,
+        max_drop: float | None = None,
+        policy: str = "ladder",
+        seed: int = 0,
+    ) -> DepthPlan:
+        """Give the deepest plan of a policy within a budget.
+
+        The plan has the most effective layers that do not exceed (1 - drop) * layers; where even
+        the smallest exceeds it, the smallest.
+
+        Args:
+            drop: share of the depth to give up, in [0, 1).
+            max_drop: the largest share to give up, in [0, 1); None for no limit.
+            policy: one of `POLICIES`.
+            seed: draws the layers of `random-k`; equal seeds give equal plans.
+
+        Raises:
+            DropOutOfRange: drop or max_drop is outside [0, 1).
+            PolicyUnknown: no such policy.
+            DepthRefused: drop is above max_drop, or the plan found gives up more than max_drop.
+        """
+        check_drop("drop", drop)
+        if max_drop is not None:
+            check_drop("max_drop", max_drop)
+            if drop > max_drop + TOLERANCE:
+                raise DepthRefused(f"expected drop at most max_drop {max_drop:g}, got {drop:g}")
+        plans = self.plans(policy, seed)
+        budget = (1 - drop) * self.num_layers + TOLERANCE
+        chosen = next((plan for plan in plans if plan.effective_layers <= budget), plans[-1])
+        if max_drop is not None and chosen.drop > max_drop + TOLERANCE:
+            raise DepthRefused(
+                f"expected a plan that drops at most {max_drop:g}, "
+                f"the nearest that policy {policy!r} offers drops {chosen.drop:g}"
+            )
+        return chosen
+
+    def deepest(self, max_drop: float | None = None, policy: str = "ladder") -> DepthPlan:
+        """Give the plan of a policy that drops least, as `choose` does for drop 0."""
+        return self.choose(0.0, max_drop, policy)
+
+    def plans(self, policy: str, seed: int = 0) -> tuple[DepthPlan, ...]:
+        """Every plan of a policy, deepest first.
+
+        Raises:
+            PolicyUnknown: no such policy.
+        """
+        layers = self.num_layers
+        if policy == "ladder":
+            return self.offered
+        if policy == "uniform":
+            return tuple(DepthPlan((stride,) * layers) for stride in STRIDES)
+        if policy == "skip":
+            return _deepest_first(self.skip)
+        kept_range = range(layers, 0, -1)
+        if policy == "first-k":
+            return tuple(_first_k(layers, kept) for kept in kept_range)
+        if policy == "every-other":
+            return tuple(_every_other(layers, kept) for kept in kept_range)
+        if policy == "random-k":
+            return tuple(_random_k(layers, kept, seed) for kept in kept_range)
+        raise PolicyUnknown(f"expected a policy out of {', '.join(POLICIES)}, got {policy!r}")
+
+
+def check_drop(name: str, value: float) -> None:
+    """Raise DropOutOfRange unless value is a number in [0, 1)."""
+    if not (math.isfinite(value) and 0 <= value < 1):
+        raise DropOutOfRange(f"expected {name} in [0, 1), got {value!r}")
+
+
+def _deepest_first(plans: tuple[DepthPlan, ...]) -> tuple[DepthPlan, ...]:
+    return tuple(sorted(plans, key=lambda plan: -plan.effective_layers))
+
+
+def _first_k(num_layers: int, kept: int) -> DepthPlan:
+    return DepthPlan.keeping(range(kept), num_layers)
+
+
+def _every_other(num_layers: int, kept: int) -> DepthPlan:
+    """Spread the kept layers evenly, the first one always among them."""
+    layers = {round(index * num_layers / kept) for index in range(kept)}
+    return DepthPlan.keeping(sorted(layers), num_layers)
+
+
+def _random_k(num_layers: int, kept: int, seed: int) -> DepthPlan:
+    draw = random.Random(seed * num_layers + kept)
+    return DepthPlan.keeping(draw.sample(range(num_layers), kept), num_layers)
