@@ -1,0 +1,82 @@
+# Every target sets up what it needs: a virtual environment in .venv, once, renewed when the
+# dependencies change. Needs Python 3.11 or newer and nothing else.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python,$(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null | grep True),$(name))))
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+FAST := not slow and not gpu and not ray and not weights and not e2e
+# One thread a process: two busy OpenMP teams on the same cores slow each other many times over.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help install fmt check test test-fast test-all cov run serve demo bench hooks wheel clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.dev ## Install all that development, training and tests need
+
+fmt: $(VENV)/.dev ## Format the code and put right what ruff can
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+check: $(VENV)/.dev ## Lint, types (pyright, strict) and walls between rooms (import-linter)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+test: $(VENV)/.dev ## Run the tests, with the shipped weights and a started server
+	$(BIN)/pytest
+
+test-fast: $(VENV)/.dev ## Run the tests that need neither weights nor a server
+	$(BIN)/pytest -m "$(FAST)"
+
+test-all: $(VENV)/.dev ## Run every test, also the slow ones and those for a GPU
+	$(BIN)/pytest -m "not ray"
+
+cov: $(VENV)/.dev ## Measure branch coverage; fails under the floors
+	$(BIN)/pytest --cov --cov-report=
+	$(BIN)/coverage report --include='service/*' --fail-under=95
+	$(BIN)/coverage report --include='model_store/*' --omit='model_store/recipes/*' --fail-under=90
+
+run: $(VENV)/.serve ## Serve the shipped model on HOST:PORT (127.0.0.1:8000)
+	$(BIN)/asr serve --host "$(HOST)" --port "$(PORT)"
+
+serve: run ## The same as run
+
+demo: $(VENV)/.serve ## Serve a made-up engine: the whole API without a model
+	$(BIN)/asr serve --host "$(HOST)" --port "$(PORT)" --engine fake
+
+bench: $(VENV)/.bench ## Install the peers that benchmarks compare with, and list the programs
+	@ls benchmarks/*.py
+
+hooks: $(VENV)/.dev ## Run formatting and checks before each commit (pre-commit)
+	$(BIN)/pre-commit install
+
+wheel: $(VENV)/.dev ## Build the wheel, weights included, into dist/
+	$(BIN)/hatchling build --target wheel
+
+clean: ## Remove the environment, caches and what was built
+	rm -rf $(VENV) build dist .coverage .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "expected Python 3.11 or newer on the PATH, found none" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "expected Python's venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[serve,torch]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[serve,torch,train,hub,dev]'
+	@touch $@ $(VENV)/.serve
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[serve,torch,train,hub,bench,dev]'
+	@touch $@ $(VENV)/.dev $(VENV)/.serve
