@@ -1,0 +1,260 @@
+"""The elastic layer loop: every layer at its own stride, written once for all backbones.
+
+A layer at stride r sees the mean of r neighbouring frames and runs once for them; the change it
+makes is given back to all r: `x + repeat(layer(pool(x)) - pool(x))`. Stride 0 skips the layer, and
+a small bypass stands in for it. Mean and giving back are weighted per (layer, stride) and channel,
+LayerNorms are owned per (layer, stride); nothing is learned per plan, so any mixture runs.
+
+Dimensions: B = utterances, T = encoder frames, G = rows of one layer (groups of frames),
+D = channels, H = heads, R = stride.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model_store.depth import STRIDES, DepthSchedule, Segment
+from model_store.errors import PlanInvalid
+
+POOLED_STRIDES = STRIDES[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class RowContext:
+    """What a layer's rows stand for; layers with equal segments share one.
+
+    Shapes:
+        stride_index_G: index into `STRIDES` of each row's stride.
+        position_G: middle of the row's group, in frames.
+        mask_BGG: True where query row (first G) may attend to key row (second G); None for all.
+    """
+
+    stride_index_G: Tensor | int
+    position_G: Tensor
+    mask_BGG: Tensor | None
+    rotary_cos_GR: Tensor | None
+    rotary_sin_GR: Tensor | None
+
+
+class Block(Protocol):
+    """One encoder layer of a backbone, from rows to rows; it knows nothing of strides but its norms."""
+
+    def __call__(self, x_BGD: Tensor, context: RowContext) -> Tensor:
+        """Run the layer; shapes in and out are equal."""
+        ...
+
+
+class StridedLayerNorm(nn.Module):
+    """LayerNorm with weights of its own for every stride.
+
+    Shapes:
+        weight_SD, bias_SD: S = `len(STRIDES)`.
+    """
+
+    def __init__(self, dim: int, *, bias: bool, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight_SD = nn.Parameter(torch.ones(len(STRIDES), dim))
+        self.bias_SD = nn.Parameter(torch.zeros(len(STRIDES), dim)) if bias else None
+
+    def forward(self, x_BGD: Tensor, stride_index_G: Tensor | int) -> Tensor:
+        """Normalise each row with its stride's weights."""
+        dim = x_BGD.shape[-1:]
+        if isinstance(stride_index_G, int):
+            bias_D = None if self.bias_SD is None else self.bias_SD[stride_index_G]
+            return F.layer_norm(x_BGD, dim, self.weight_SD[stride_index_G], bias_D, self.eps)
+        normed_BGD = F.layer_norm(x_BGD, dim, eps=self.eps) * self.weight_SD[stride_index_G]
+        return normed_BGD if self.bias_SD is None else normed_BGD + self.bias_SD[stride_index_G]
+
+
+class Bypass(nn.Module):
+    """What stands in for a skipped layer: LayerNorm, down, GELU, up; identity before training."""
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, bias=False)
+        self.down = nn.Linear(dim, rank)
+        self.up = nn.Linear(rank, dim)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return x plus the small change."""
+        return x_BTD + self.up(F.gelu(self.down(self.norm(x_BTD))))
+
+
+class ElasticLayer(nn.Module):
+    """A block that runs at any stride, or is skipped.
+
+    Args:
+        block: the backbone's layer.
+        dim: channels.
+        bypass_rank: inner width of the bypass; 0 for none, so that skipping is the identity.
+    """
+
+    def __init__(self, block: nn.Module, dim: int, bypass_rank: int) -> None:
+        super().__init__()
+        self.block = block
+        self.pool_RD = nn.ParameterDict(
+            {str(r): nn.Parameter(torch.full((r, dim), 1 / r)) for r in POOLED_STRIDES}
+        )
+        self.give_RD = nn.ParameterDict(
+            {str(r): nn.Parameter(torch.ones(r, dim)) for r in POOLED_STRIDES}
+        )
+        self.bypass = Bypass(dim, bypass_rank) if bypass_rank else None
+
+    def forward(
+        self, x_BTD: Tensor, segments: tuple[Segment, ...], context: RowContext | None
+    ) -> Tensor:
+        """Run the layer over the segments of one utterance batch.
+
+        Args:
+            x_BTD: frames; those past an utterance's end repeat its last one.
+            segments: tile [0, T); either all of them or none have stride 0.
+            context: of the rows that the segments make; None when the layer is skipped.
+        """
+        if context is None:
+            return x_BTD if self.bypass is None else self.bypass(x_BTD)
+        if all(part.stride == 1 for part in segments):
+            return self.block(x_BTD, context)
+        pooled_BGD = torch.cat([self._pool(x_BTD, part) for part in segments], dim=1)
+        change_BGD = self.block(pooled_BGD, context) - pooled_BGD
+        return x_BTD + self._give_back(change_BGD, segments)
+
+    def _pool(self, x_BTD: Tensor, part: Segment) -> Tensor:
+        x_BND = x_BTD[:, part.start_frame : part.end_frame]
+        stride = part.stride
+        if stride == 1:
+            return x_BND
+        missing = -x_BND.shape[1] % stride
+        if missing:
+            x_BND = torch.cat([x_BND, x_BND[:, -1:].expand(-1, missing, -1)], dim=1)
+        batch, frames, dim = x_BND.shape
+        x_BGRD = x_BND.view(batch, frames // stride, stride, dim)
+        return (x_BGRD * self.pool_RD[str(stride)]).sum(dim=2)
+
+    def _give_back(self, change_BGD: Tensor, segments: tuple[Segment, ...]) -> Tensor:
+        parts_BND: list[Tensor] = []
+        row = 0
+        for part in segments:
+            frames = part.end_frame - part.start_frame
+            rows = -(-frames // part.stride)
+            part_BGD = change_BGD[:, row : row + rows]
+            row += rows
+            if part.stride == 1:
+                parts_BND.append(part_BGD)
+                continue
+            part_BGRD = part_BGD.unsqueeze(2) * self.give_RD[str(part.stride)]
+            parts_BND.append(part_BGRD.flatten(1, 2)[:, :frames])
+        return torch.cat(parts_BND, dim=1)
+
+
+Rotary = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Positions in frames to cosines and sines."""
+
+
+class ElasticStack(nn.Module):
+    """The layers of an encoder, each at the stride a schedule gives it.
+
+    Args:
+        layers: the backbone's layers, wrapped.
+        rotary: gives the rotation of a position, for backbones that rotate queries and keys.
+    """
+
+    def __init__(self, layers: list[ElasticLayer], rotary: Rotary | None = None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self._rotary = rotary
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        num_frames_B: Tensor | None,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
+    ) -> Tensor:
+        """Run every layer at its stride.
+
+        Args:
+            x_BTD: frames from the front end.
+            num_frames_B: valid frames of each utterance; None when all T are valid.
+            schedule: the plan, or plans along the utterance.
+            chunk_frames: a row attends to its own chunk of this many frames and to all before;
+                None for full context. A whole multiple of the largest stride in use.
+
+        Raises:
+            PlanInvalid: the plan is of another number of layers, or a group would straddle a chunk.
+        """
+        self._check(schedule, chunk_frames)
+        num_frames = x_BTD.shape[1]
+        repeat_last_BT1 = _repeat_last(num_frames_B, x_BTD)
+        contexts: dict[tuple[Segment, ...], RowContext] = {}
+        for index, layer in enumerate(self.layers):
+            segments = schedule.segments(index, num_frames)
+            if segments[0].stride == 0:
+                x_BTD = layer(x_BTD, segments, None)
+                continue
+            if segments not in contexts:
+                contexts[segments] = self._context(segments, num_frames_B, chunk_frames, x_BTD)
+            if repeat_last_BT1 is not None and any(part.stride > 1 for part in segments):
+                x_BTD = x_BTD.gather(1, repeat_last_BT1.expand(-1, -1, x_BTD.shape[2]))
+            x_BTD = layer(x_BTD, segments, contexts[segments])
+        return x_BTD
+
+    def _check(self, schedule: DepthSchedule, chunk_frames: int | None) -> None:
+        if schedule.num_layers != len(self.layers):
+            raise PlanInvalid(f"expected {len(self.layers)} strides, got {schedule.num_layers}")
+        largest = max(max(plan.strides) for _, plan in schedule.parts)
+        if chunk_frames is not None and chunk_frames % largest:
+            raise PlanInvalid(
+                f"expected a chunk in multiples of stride {largest}, got {chunk_frames}"
+            )
+
+    def _context(
+        self,
+        segments: tuple[Segment, ...],
+        num_frames_B: Tensor | None,
+        chunk_frames: int | None,
+        like: Tensor,
+    ) -> RowContext:
+        device = like.device
+        first_G = torch.cat(
+            [torch.arange(p.start_frame, p.end_frame, p.stride, device=device) for p in segments]
+        )
+        strides = {part.stride for part in segments}
+        stride_index_G: Tensor | int = STRIDES.index(segments[0].stride)
+        stride_G = torch.full_like(first_G, segments[0].stride)
+        if len(strides) > 1:
+            rows = [-(-(p.end_frame - p.start_frame) // p.stride) for p in segments]
+            index_N = torch.tensor([STRIDES.index(p.stride) for p in segments], device=device)
+            stride_index_G = index_N.repeat_interleave(torch.tensor(rows, device=device))
+            stride_G = torch.tensor(STRIDES, device=device)[stride_index_G]
+        position_G = first_G + (stride_G - 1) / 2
+        cos_GR, sin_GR = self._rotary(position_G) if self._rotary else (None, None)
+        mask_BGG = _attention_mask(first_G, num_frames_B, chunk_frames)
+        return RowContext(stride_index_G, position_G, mask_BGG, cos_GR, sin_GR)
+
+
+def _repeat_last(num_frames_B: Tensor | None, x_BTD: Tensor) -> Tensor | None:
+    """Give, per frame, the frame to read: itself, or the utterance's last one past its end."""
+    if num_frames_B is None:
+        return None
+    frames_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
+    return torch.minimum(frames_T, num_frames_B[:, None] - 1).unsqueeze(-1)
+
+
+def _attention_mask(
+    first_G: Tensor, num_frames_B: Tensor | None, chunk_frames: int | None
+) -> Tensor | None:
+    mask_BGG = None
+    if chunk_frames is not None:
+        chunk_G = first_G // chunk_frames
+        mask_BGG = (chunk_G[:, None] >= chunk_G[None, :]).unsqueeze(0)
+    if num_frames_B is not None:
+        valid_B1G = (first_G[None, :] < num_frames_B[:, None]).unsqueeze(1)
+        mask_BGG = valid_B1G if mask_BGG is None else mask_BGG & valid_B1G
+    return mask_BGG

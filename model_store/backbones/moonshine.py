@@ -1,0 +1,282 @@
+"""Moonshine: raw samples in, an elastic rotary encoder, its own rotary decoder.
+
+Dimensions: B = utterances, S = samples at 16 kHz, N = positions of the first convolution (4 ms),
+T = encoder frames (24 ms), P = pooled encoder frames, U = tokens, D = channels, V = vocabulary.
+
+Source: Jeffries et al., Moonshine, arXiv 2410.15608; architecture as in transformers,
+`models/moonshine` (Apache-2.0); weights by Useful Sensors (MIT).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model_store.backbones.attention import CrossAttention, DecoderCache, SelfAttention
+from model_store.backbones.base import EncoderStates, PooledStates
+from model_store.backbones.elastic import ElasticLayer, ElasticStack, RowContext, StridedLayerNorm
+from model_store.backbones.rotary import RotaryFrequencies
+from model_store.depth import DepthSchedule
+
+SAMPLE_RATE_HZ = 16_000
+KERNELS = (127, 7, 3)
+CONV_STRIDES = (64, 3, 2)
+FRAME_SAMPLES = 64 * 3 * 2
+"""Samples from one frame's start to the next one's: 24 ms."""
+
+RECEPTIVE_SAMPLES = 895
+"""Frame t reads samples 384 t to 384 t + 894."""
+
+PRIOR_POSITIONS = 125
+"""Weight of the running norm's prior, in positions of 4 ms: half a second."""
+
+PRIOR_VARIANCE = 0.0038
+"""Variance of the first convolution's output over speech; its mean is near 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoonshineConfig:
+    """Sizes of a Moonshine model, as its checkpoint states them.
+
+    Args:
+        front_end_rank: inner channels of the factorised second convolution; 0 = as published.
+        memory_pool: encoder frames that the decoder sees as one, 1 = as published.
+        bypass_rank: inner width of a skipped layer's bypass; 0 = skipping is the identity.
+    """
+
+    dim: int
+    inner_dim: int
+    num_heads: int
+    encoder_layers: int
+    decoder_layers: int
+    vocabulary: int
+    rotated: int = 32
+    front_end_rank: int = 0
+    memory_pool: int = 1
+    bypass_rank: int = 0
+    start_token: int = 1
+    end_token: int = 2
+
+
+class FrontEnd(nn.Module):
+    """Three unpadded convolutions, raw samples to frames of 24 ms."""
+
+    def __init__(self, config: MoonshineConfig) -> None:
+        super().__init__()
+        dim, rank = config.dim, config.front_end_rank
+        self.conv1 = nn.Conv1d(1, dim, KERNELS[0], CONV_STRIDES[0], bias=False)
+        self.norm_weight_D = nn.Parameter(torch.ones(dim))
+        self.norm_bias_D = nn.Parameter(torch.zeros(dim))
+        if rank:
+            self.conv2_in = nn.Conv1d(dim, rank, KERNELS[1], CONV_STRIDES[1], bias=False)
+            self.conv2 = nn.Conv1d(rank, 2 * dim, 1)
+        else:
+            self.conv2_in = nn.Identity()
+            self.conv2 = nn.Conv1d(dim, 2 * dim, KERNELS[1], CONV_STRIDES[1])
+        self.conv3 = nn.Conv1d(2 * dim, dim, KERNELS[2], CONV_STRIDES[2])
+
+    def forward(self, samples_BS: Tensor, num_samples_B: Tensor, *, running: bool) -> Tensor:
+        """Turn samples into frames.
+
+        Args:
+            samples_BS: in [-1, 1]; what lies past an utterance's end does not matter.
+            num_samples_B: valid samples of each utterance, at least `RECEPTIVE_SAMPLES`.
+            running: normalise position p by the statistics of 0..p and a prior, as a stream has to,
+                instead of by the whole utterance's.
+
+        Shapes:
+            out: x_BTD, `T = num_frames(S)`.
+        """
+        x_BDN = torch.tanh(self.conv1(samples_BS.unsqueeze(1)))
+        normed_BDN = (
+            self._running_norm(x_BDN) if running else self._whole_norm(x_BDN, num_samples_B)
+        )
+        scaled_BDN = normed_BDN * self.norm_weight_D[:, None] + self.norm_bias_D[:, None]
+        y_BDN = F.gelu(self.conv2(self.conv2_in(scaled_BDN.to(x_BDN.dtype))))
+        return F.gelu(self.conv3(y_BDN)).transpose(1, 2)
+
+    def _whole_norm(self, x_BDN: Tensor, num_samples_B: Tensor) -> Tensor:
+        positions_B = (num_samples_B - KERNELS[0]) // CONV_STRIDES[0] + 1
+        valid_BN = torch.arange(x_BDN.shape[2], device=x_BDN.device) < positions_B[:, None]
+        valid_B1N = valid_BN.unsqueeze(1)
+        count_B11 = (positions_B * x_BDN.shape[1]).view(-1, 1, 1)
+        x_BDN = x_BDN.float()
+        mean_B11 = (x_BDN * valid_B1N).sum((1, 2), keepdim=True) / count_B11
+        centred_BDN = x_BDN - mean_B11
+        variance_B11 = (centred_BDN.square() * valid_B1N).sum((1, 2), keepdim=True) / count_B11
+        return centred_BDN * torch.rsqrt(variance_B11 + 1e-5)
+
+    def _running_norm(self, x_BDN: Tensor) -> Tensor:
+        x_BDN = x_BDN.float()
+        dim, positions = x_BDN.shape[1:]
+        seen_N = torch.arange(1, positions + 1, device=x_BDN.device) + PRIOR_POSITIONS
+        mean_BN = x_BDN.mean(1).cumsum(1) / seen_N
+        square_BN = x_BDN.square().sum(1).cumsum(1) / dim + PRIOR_POSITIONS * PRIOR_VARIANCE
+        variance_BN = square_BN / seen_N - mean_BN.square()
+        return (x_BDN - mean_BN[:, None]) * torch.rsqrt(variance_BN[:, None] + 1e-5)
+
+
+class EncoderBlock(nn.Module):
+    """Pre-norm attention and GELU feed-forward."""
+
+    def __init__(self, config: MoonshineConfig) -> None:
+        super().__init__()
+        self.attention_norm = StridedLayerNorm(config.dim, bias=False)
+        self.attention = SelfAttention(config.dim, config.num_heads)
+        self.mlp_norm = StridedLayerNorm(config.dim, bias=False)
+        self.up = nn.Linear(config.dim, config.inner_dim)
+        self.down = nn.Linear(config.inner_dim, config.dim)
+
+    def forward(self, x_BGD: Tensor, context: RowContext) -> Tensor:
+        """Run the layer over rows."""
+        index_G = context.stride_index_G
+        x_BGD = x_BGD + self.attention(self.attention_norm(x_BGD, index_G), context)
+        return x_BGD + self.down(F.gelu(self.up(self.mlp_norm(x_BGD, index_G))))
+
+
+class Encoder(nn.Module):
+    """Front end, elastic layers, final norm."""
+
+    def __init__(self, config: MoonshineConfig) -> None:
+        super().__init__()
+        self.front_end = FrontEnd(config)
+        self.rotary = RotaryFrequencies(config.rotated)
+        layers = [
+            ElasticLayer(EncoderBlock(config), config.dim, config.bypass_rank)
+            for _ in range(config.encoder_layers)
+        ]
+        self.stack = ElasticStack(layers, self.rotary)
+        self.norm = nn.LayerNorm(config.dim, bias=False)
+
+    def forward(
+        self,
+        samples_BS: Tensor,
+        num_samples_B: Tensor,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
+    ) -> EncoderStates:
+        """Encode whole utterances; a chunk mask brings running statistics with it."""
+        x_BTD = self.front_end(samples_BS, num_samples_B, running=chunk_frames is not None)
+        num_frames_B = num_frames(num_samples_B)
+        ragged_B = None if bool((num_frames_B == x_BTD.shape[1]).all()) else num_frames_B
+        states_BTD = self.norm(self.stack(x_BTD, ragged_B, schedule, chunk_frames))
+        return EncoderStates(states_BTD, num_frames_B)
+
+
+class DecoderBlock(nn.Module):
+    """Causal self-attention, cross-attention, gated SiLU feed-forward."""
+
+    def __init__(self, config: MoonshineConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.dim, bias=False)
+        self.attention = SelfAttention(config.dim, config.num_heads)
+        self.cross_norm = nn.LayerNorm(config.dim, bias=False)
+        self.cross = CrossAttention(config.dim, config.num_heads)
+        self.mlp_norm = nn.LayerNorm(config.dim, bias=False)
+        self.up = nn.Linear(config.dim, 2 * config.inner_dim)
+        self.down = nn.Linear(config.inner_dim, config.dim)
+
+    def forward(
+        self, x_BUD: Tensor, context: RowContext, layer: int, cache: DecoderCache
+    ) -> Tensor:
+        """Run the layer over new tokens; keys and values go into the cache."""
+        normed_BUD = self.attention_norm(x_BUD)
+        x_BUD = x_BUD + self.attention.cached(normed_BUD, context, layer, cache)
+        x_BUD = x_BUD + self.cross(self.cross_norm(x_BUD), layer, cache)
+        value_BUI, gate_BUI = self.up(self.mlp_norm(x_BUD)).chunk(2, dim=-1)
+        return x_BUD + self.down(F.silu(gate_BUI) * value_BUI)
+
+
+class Decoder(nn.Module):
+    """Rotary decoder; its output rows are tied to the token embedding."""
+
+    def __init__(self, config: MoonshineConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.vocabulary, config.dim)
+        self.rotary = RotaryFrequencies(config.rotated)
+        self.layers = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))
+        self.norm = nn.LayerNorm(config.dim, bias=False)
+        self.memory_pool = config.memory_pool
+        self.pool_RD = nn.Parameter(
+            torch.full((config.memory_pool, config.dim), 1 / config.memory_pool)
+        )
+
+    def pool(self, encoded: EncoderStates) -> PooledStates:
+        """Average each `memory_pool` frames; the last group repeats the utterance's last frame."""
+        states_BTD, pool = encoded.states_BTD, self.memory_pool
+        num_frames_B = encoded.num_frames_B
+        if pool == 1:
+            return PooledStates(states_BTD, num_frames_B)
+        rows = -(-states_BTD.shape[1] // pool)
+        frame_T = torch.arange(rows * pool, device=states_BTD.device)
+        index_BT = torch.minimum(frame_T, num_frames_B[:, None] - 1)
+        filled_BTD = states_BTD.gather(
+            1, index_BT.unsqueeze(-1).expand(-1, -1, states_BTD.shape[2])
+        )
+        pooled_BPD = (filled_BTD.unflatten(1, (rows, pool)) * self.pool_RD).sum(2)
+        return PooledStates(pooled_BPD, -(-num_frames_B // pool))
+
+    def begin(self, pooled: PooledStates, max_tokens: int) -> DecoderCache:
+        """Project the cross-attention keys and values once, and make room for tokens."""
+        cross: list[CrossAttention] = [layer.cross for layer in self.layers]  # pyright: ignore[reportAssignmentType]
+        return DecoderCache.begin(cross, pooled, max_tokens)
+
+    def forward(self, token_BU: Tensor, cache: DecoderCache) -> Tensor:
+        """Take further tokens; give the states after each, (B, U, D)."""
+        position_U = cache.num_tokens + torch.arange(token_BU.shape[1], device=token_BU.device)
+        cos_UR, sin_UR = self.rotary(position_U)
+        context = RowContext(0, position_U, cache.causal_mask(token_BU.shape[1]), cos_UR, sin_UR)
+        x_BUD = self.embedding(token_BU)
+        for index, layer in enumerate(self.layers):
+            x_BUD = layer(x_BUD, context, index, cache)
+        cache.advance(token_BU.shape[1])
+        return self.norm(x_BUD)
+
+    def logits(self, state_BUD: Tensor) -> Tensor:
+        """Score every token of the vocabulary."""
+        return F.linear(state_BUD, self.embedding.weight)
+
+
+class Moonshine(nn.Module):
+    """Elastic encoder and its decoder; see `backbones.base.SpeechModel`."""
+
+    backbone: ClassVar[str] = "moonshine"
+
+    def __init__(self, config: MoonshineConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    @property
+    def num_layers(self) -> int:
+        """Encoder layers."""
+        return self.config.encoder_layers
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """Tokens every transcript starts from."""
+        return (self.config.start_token,)
+
+    def encode(
+        self,
+        samples_BS: Tensor,
+        num_samples_B: Tensor,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
+    ) -> EncoderStates:
+        """Encode a batch of utterances; shorter than one frame is completed by silence."""
+        if samples_BS.shape[1] < RECEPTIVE_SAMPLES:
+            samples_BS = F.pad(samples_BS, (0, RECEPTIVE_SAMPLES - samples_BS.shape[1]))
+        return self.encoder(
+            samples_BS, num_samples_B.clamp(min=RECEPTIVE_SAMPLES), schedule, chunk_frames
+        )
+
+
+def num_frames(num_samples_B: Tensor) -> Tensor:
+    """Frames that a number of samples gives: whole ones alone, nothing is padded."""
+    for kernel, stride in zip(KERNELS, CONV_STRIDES, strict=True):
+        num_samples_B = (num_samples_B - kernel) // stride + 1
+    return num_samples_B

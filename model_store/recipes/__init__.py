@@ -1,0 +1,1 @@
+"""Programs that run once and exit: `python -m model_store.recipes.NAME`. Nothing imports them."""
