@@ -6,7 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc", "manager"}
 # What a module may call while it is imported: names for types, loggers, patterns, frozen data.
 DEFINING_CALLS = {
     "NewType", "ParamSpec", "Path", "TypeVar", "TypeVarTuple",
-    "compile", "files", "frozenset", "getLogger", "len", "max", "min", "range", "split", "tuple",
+    "compile", "files", "frozenset", "getLogger", "items", "len", "max", "min", "range", "split", "tuple",
     "MappingProxyType", "get_args",
 }  # fmt: skip
 # Upper case, yet no data: what these make can change, listen or wait.
@@ -105,28 +105,45 @@ def test_broad_handlers_are_few_and_each_says_why() -> None:
 
 
 def work_at_import(module: ast.Module) -> Iterator[str]:
+    shapers = {
+        node.name
+        for node in module.body
+        if isinstance(node, ast.FunctionDef)
+        and all(is_defining(inner) for inner in ast.walk(node) if isinstance(inner, ast.Call))
+    }  # functions of the module that only put data into shape
     for node in module.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
-            yield from (f"line {node.lineno}: {what}" for what in more_than_a_constant(node))
+            what_else = more_than_a_constant(node, shapers)
+            yield from (f"line {node.lineno}: {what}" for what in what_else)
         elif not (isinstance(node, DEFINITIONS) or is_docstring(node) or is_guard(node)):
             yield f"line {node.lineno}: {ast.unparse(node)[:60]}"
 
 
-def more_than_a_constant(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
+def more_than_a_constant(
+    node: ast.Assign | ast.AnnAssign, shapers: Collection[str]
+) -> Iterator[str]:
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Call) and not is_defining(inner):
+        if isinstance(inner, ast.Call) and not is_defining(inner, shapers):
             yield f"calls {ast.unparse(inner.func)}"
-    written = ast.unparse(node)
-    lists = isinstance(node.value, ast.List | ast.ListComp | ast.Set | ast.SetComp)
-    if lists and not written.startswith("__all__"):
-        yield "can be changed by anyone; make it a tuple or a frozenset"
-    if isinstance(node.value, ast.Dict | ast.DictComp) and ": Mapping" not in written:
-        yield "can be changed by anyone; annotate it as a Mapping"
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+    if node.value is not None and is_state(ast.unparse(target), node.value):
+        yield "holds state; keep it on an object, or name it as a constant"
 
 
-def is_defining(call: ast.Call) -> bool:
+def is_state(name: str, value: ast.expr) -> bool:
+    """Tell a container to be filled later from a table: it is empty, or not named as a constant."""
+    if isinstance(value, ast.List | ast.Set):
+        empty = not value.elts
+    elif isinstance(value, ast.Dict):
+        empty = not value.keys
+    else:
+        return False
+    return empty or not (name.isupper() or name == "__all__")
+
+
+def is_defining(call: ast.Call, shapers: Collection[str] = ()) -> bool:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
-    return name in DEFINING_CALLS or (name[0].isupper() and name not in STATEFUL)
+    return name in DEFINING_CALLS or name in shapers or (name[0].isupper() and name not in STATEFUL)
 
 
 def is_docstring(node: ast.stmt) -> bool:
@@ -144,7 +161,7 @@ def test_importing_a_module_only_defines(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["print(1)", "text = open('f')", "cache = {}", "seen = [1]", "done = asyncio.Event()"]
+    "line", ["print(1)", "text = open('f')", "CACHE = {}", "seen = [1]", "done = asyncio.Event()"]
 )
 def test_the_import_rule_sees_work_and_state(line: str) -> None:
     assert list(work_at_import(ast.parse(line)))
@@ -152,7 +169,7 @@ def test_the_import_rule_sees_work_and_state(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["RATES_HZ = (8, 16)", "NAMES: Mapping[int, str] = {1: 'a'}", "log = logging.getLogger()"],
+    ["RATES_HZ = (8, 16)", "NAMES = {1: 'a'}", "log = logging.getLogger()"],
 )
 def test_the_import_rule_lets_constants_pass(line: str) -> None:
     assert not list(work_at_import(ast.parse(line)))
