@@ -1,0 +1,1 @@
+"""REST: requests in, answers out, and the table from errors to HTTP status."""

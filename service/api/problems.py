@@ -1,0 +1,106 @@
+"""From errors to HTTP: the one table, and the one shape of an error's body.
+
+    {"error": {"code": "drop_out_of_range", "message": "expected drop ...", "retry_after_s": null}}
+
+`code` is stable and `message` is for people. The shape is the one OpenAI clients look for as well.
+"""
+
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service import errors
+from service.errors import ServiceError
+from service.metrics import Metrics
+
+STATUS: Mapping[type[ServiceError], int] = {
+    errors.ParameterInvalid: 422,
+    errors.ModelNotServed: 404,
+    errors.UploadMalformed: 400,
+    errors.UploadTooLarge: 413,
+    errors.UploadTooSlow: 408,
+    errors.AudioEmpty: 422,
+    errors.AudioUndecodable: 415,
+    errors.AudioTruncated: 422,
+    errors.AudioNotFinite: 422,
+    errors.AudioFormatUnsupported: 415,
+    errors.AudioTooLong: 413,
+    errors.DropOutOfRange: 422,
+    errors.PolicyUnknown: 422,
+    errors.PlanInvalid: 422,
+    errors.DepthRefused: 422,
+    errors.Overloaded: 503,
+    errors.UploadMemoryFull: 503,
+    errors.Loading: 503,
+    errors.Draining: 503,
+    errors.ClientGone: 499,  # nginx's number; nobody is there to read it
+    errors.RequestTimedOut: 504,
+    errors.EngineFailed: 500,
+    errors.ModelUnusable: 500,
+}
+
+INTERNAL_STATUS = 500
+INTERNAL_CODE = "internal_error"
+# The rest of such a body is still on its way; a connection that goes on would carry it all.
+_CLOSES_CONNECTION = (errors.UploadError, errors.Unavailable)
+
+
+def problem(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Make an error's answer."""
+    body = {"error": {"code": code, "message": message}}
+    return JSONResponse(body, status, dict(headers or {}))
+
+
+def response_to(error: ServiceError) -> JSONResponse:
+    """Make the answer to an error of ours."""
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.Unavailable):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, _CLOSES_CONNECTION):
+        headers["Connection"] = "close"
+    return problem(STATUS[type(error)], error.code, str(error), headers)
+
+
+def install_problems(app: FastAPI, metrics: Metrics) -> None:
+    """Have every error answered in the one shape, and refusals counted."""
+
+    async def answer_error(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ServiceError), "registered for our errors alone"
+        if isinstance(error, errors.Unavailable):
+            metrics.admission_rejected.labels(error.code).inc()
+        if isinstance(error, errors.AudioError):
+            metrics.decode_rejected.labels(error.code).inc()
+        return response_to(error)
+
+    async def answer_validation(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError), "registered for that alone"
+        return response_to(errors.ParameterInvalid(_in_words(error)))
+
+    async def answer_http(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException), "registered for that alone"
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        return problem(error.status_code, code, error.detail, error.headers)
+
+    async def answer_anything(_request: Request, _error: Exception) -> JSONResponse:
+        # The server logs the traceback; the caller learns nothing of it.
+        return problem(INTERNAL_STATUS, INTERNAL_CODE, "something of ours went wrong")
+
+    app.add_exception_handler(ServiceError, answer_error)
+    app.add_exception_handler(RequestValidationError, answer_validation)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(Exception, answer_anything)
+
+
+def _in_words(error: RequestValidationError) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][-1])[:40]
+    if first["type"] == "extra_forbidden":
+        return f"expected only documented parameters, got {name!r}"
+    if first["type"] == "literal_error":
+        return f"expected {name} to be one of {first['ctx']['expected']}"
+    return f"expected a valid {name}, got one that is not"

@@ -1,0 +1,147 @@
+"""The composition root: everything is built here, once, and handed to what needs it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service.api.accounts import RequestAccounts
+from service.api.health import health_router
+from service.api.models import models_router
+from service.api.problems import install_problems
+from service.api.transcribe import TranscribeRoute, transcribe_router
+from service.api.uploads import UploadLimits
+from service.engine.base import Engine
+from service.errors import EngineError
+from service.metrics import Metrics, create_metrics
+from service.scheduling.admission import Admission, UploadMemory
+from service.scheduling.clock import Clock
+from service.scheduling.files import Limits, Transcriber
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LOOP_LAG_INTERVAL_S = 0.25
+CLOSE_TIMEOUT_S = 2.0
+"""Seconds; by the time the threads are closed, requests are answered or given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An app, and the two parts that whoever runs it has to reach."""
+
+    app: FastAPI
+    transcriber: Transcriber
+
+    @property
+    def admission(self) -> Admission:
+        """Who may come in, and whether anybody is still there."""
+        return self.transcriber.admission
+
+
+def create_service(
+    settings: Settings,
+    engine: Engine,
+    registry: CollectorRegistry,
+    clock: Clock,
+    on_load_failed: Callable[[], None] = lambda: None,
+) -> Service:
+    """Put the service together; the model loads once the app's lifespan begins.
+
+    Args:
+        settings: read by the caller.
+        engine: not loaded yet.
+        registry: takes the metrics; one for each service.
+        clock: monotonic seconds.
+        on_load_failed: called when the model cannot be loaded, so that the process can end.
+    """
+    metrics = create_metrics(registry)
+    transcriber = Transcriber(engine, metrics, clock, limits_of(settings))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # Not awaited before the first request: /livez has to answer while the model loads.
+        tasks = [
+            asyncio.create_task(_load(transcriber, metrics, on_load_failed)),
+            asyncio.create_task(_watch_loop(metrics, clock)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await transcriber.close(timeout_s=CLOSE_TIMEOUT_S)
+
+    app = FastAPI(
+        title="elastic-asr",
+        version=_version(),
+        description="Speech recognition whose encoder depth is a dial.",
+        lifespan=lifespan,
+    )
+    uploads = UploadLimits(
+        max_bytes=settings.max_upload_bytes,
+        grace_s=settings.upload_grace_s,
+        min_bytes_per_s=settings.upload_min_bytes_per_s,
+    )
+    memory = UploadMemory(settings.max_upload_memory_bytes)
+    app.add_middleware(RequestAccounts, metrics=metrics, clock=clock)
+    install_problems(app, metrics)
+    app.include_router(
+        transcribe_router(TranscribeRoute(transcriber, memory, uploads, metrics, clock))
+    )
+    app.include_router(models_router(transcriber))
+    app.include_router(health_router(transcriber.admission, registry))
+    return Service(app, transcriber)
+
+
+def create_app(
+    settings: Settings, engine: Engine, registry: CollectorRegistry, clock: Clock
+) -> FastAPI:
+    """Give the app alone, for a server that brings its own way of stopping."""
+    return create_service(settings, engine, registry, clock).app
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Take from the settings what scheduling needs to know."""
+    return Limits(
+        max_requests=settings.max_requests,
+        max_audio_s=settings.max_audio_s,
+        max_request_s=settings.max_request_s,
+        batch_windows=settings.batch_windows,
+        decode_threads=settings.decode_threads,
+    )
+
+
+async def _load(
+    transcriber: Transcriber, metrics: Metrics, on_load_failed: Callable[[], None]
+) -> None:
+    metrics.model_ready.set(0)
+    try:
+        info = await transcriber.load()
+    except EngineError as error:
+        logger.error("the model cannot be loaded: %s", error)  # noqa: TRY400 its message is ours
+        on_load_failed()
+        return
+    metrics.build_info.labels(_version(), info.name, str(info.layers_total)).set(1)
+    metrics.model_ready.set(1)
+    logger.info("serving %s, %d layers", info.name, info.layers_total)
+
+
+async def _watch_loop(metrics: Metrics, clock: Clock) -> None:
+    while True:
+        due_s = clock() + LOOP_LAG_INTERVAL_S
+        await asyncio.sleep(LOOP_LAG_INTERVAL_S)
+        metrics.event_loop_lag.observe(max(0.0, clock() - due_s))
+
+
+def _version() -> str:
+    try:
+        return version("elastic-asr")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0+unknown"

@@ -1,0 +1,207 @@
+"""A deterministic engine without a model, for tests, demos and load tests of everything else.
+
+It reads PCM wav alone, says one word of the NATO alphabet for each half second that is not silent,
+and hears worse the shallower it runs: at half depth every second word becomes "um".
+"""
+
+import time
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from service.engine.base import (
+    SAMPLE_RATE_HZ,
+    Cost,
+    ModelInfo,
+    PlanInUse,
+    Samples,
+    Segment,
+    StepResult,
+    Window,
+    Word,
+)
+from service.errors import (
+    AudioEmpty,
+    AudioFormatUnsupported,
+    AudioTooLong,
+    AudioTruncated,
+    AudioUndecodable,
+    DepthRefused,
+    DropOutOfRange,
+    PolicyUnknown,
+)
+
+VOCABULARY = (
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+    "golf",
+    "hotel",
+    "india",
+    "juliett",
+    "kilo",
+    "lima",
+    "mike",
+    "november",
+    "oscar",
+    "papa",
+    "quebec",
+    "romeo",
+    "sierra",
+    "tango",
+    "uniform",
+    "victor",
+    "whiskey",
+    "xray",
+    "yankee",
+    "zulu",
+)
+NUM_LAYERS = 8
+BUDGETS = (8.0, 4.0, 2.0, 1.0)
+WORD_S = 0.5
+WINDOW_S = 8.0
+SILENCE_PEAK = 1e-3
+LAYER_FLOPS_PER_S = 100_000_000
+FIXED_FLOPS_PER_S = 200_000_000
+MAX_RATE_HZ = 192_000
+MAX_CHANNELS = 8
+
+StepHook = Callable[[Sequence[Window], PlanInUse], None]
+
+
+class FakeEngine:
+    """Words without a model.
+
+    Args:
+        realtime_factor: seconds each step takes per second of speech at full depth.
+        before_load: called first in `load`; may raise or block.
+        before_step: called first in `transcribe`; may raise or block.
+        sleep: how time is spent.
+    """
+
+    def __init__(
+        self,
+        *,
+        realtime_factor: float = 0.0,
+        before_load: Callable[[], None] = lambda: None,
+        before_step: StepHook = lambda _windows, _plan: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._realtime_factor = realtime_factor
+        self._before_load = before_load
+        self._before_step = before_step
+        self._sleep = sleep
+
+    def load(self) -> ModelInfo:
+        """Describe a model of eight layers with four budgets."""
+        self._before_load()
+        offered = tuple(_uniform(budget) for budget in BUDGETS)
+        return ModelInfo("fake-elastic", NUM_LAYERS, offered, ("ladder",))
+
+    def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:
+        """Give the deepest of the four plans within the budget."""
+        for name, value in (("drop", drop), ("max_drop", max_drop)):
+            if value is not None and not 0 <= value < 1:
+                raise DropOutOfRange(f"expected {name} in [0, 1), got {value!r}")
+        if policy != "ladder":
+            raise PolicyUnknown(f"expected the policy 'ladder', got {policy!r}")
+        if max_drop is not None and drop > max_drop:
+            raise DepthRefused(f"expected drop at most max_drop {max_drop:g}, got {drop:g}")
+        budget = (1 - drop) * NUM_LAYERS + 1e-9
+        plan = _uniform(next((b for b in BUDGETS if b <= budget), BUDGETS[-1]))
+        if max_drop is not None and plan.drop > max_drop:
+            raise DepthRefused(
+                f"expected a plan that drops at most {max_drop:g}, got {plan.drop:g}"
+            )
+        return plan
+
+    def open_windows(self, source: BinaryIO, *, max_s: float) -> Iterator[Window]:
+        """Cut wav audio into windows of eight seconds."""
+        blocks = _read_wav(source, block_s=WINDOW_S)
+        start_s = 0.0
+        for samples in blocks:
+            end_s = start_s + len(samples) / SAMPLE_RATE_HZ
+            if end_s > max_s:
+                raise AudioTooLong(f"expected at most {max_s:g} s of audio, got more")
+            yield Window(samples, start_s, end_s, speech=_peak(samples) > SILENCE_PEAK)
+            start_s = end_s
+        if not start_s:
+            raise AudioEmpty("expected audio, got a container without a single sample")
+
+    def transcribe(self, windows: Sequence[Window], plan: PlanInUse) -> StepResult:
+        """Say the words that stand at each window's place in the file."""
+        self._before_step(windows, plan)
+        speech_s = sum(window.end_s - window.start_s for window in windows if window.speech)
+        elastic = plan.effective_layers / plan.layers_total
+        busy_s = speech_s * self._realtime_factor * elastic
+        self._sleep(busy_s)
+        encoder_flops = round(speech_s * LAYER_FLOPS_PER_S * plan.effective_layers)
+        fixed_flops = round(speech_s * FIXED_FLOPS_PER_S)
+        full_flops = round(speech_s * LAYER_FLOPS_PER_S * plan.layers_total) + fixed_flops
+        cost = Cost(encoder_flops + fixed_flops, encoder_flops, full_flops, busy_s, 0.0)
+        return StepResult(tuple(_segment(window, plan) for window in windows), cost)
+
+
+def _uniform(budget: float) -> PlanInUse:
+    stride = round(NUM_LAYERS / budget)
+    return PlanInUse((stride,) * NUM_LAYERS, budget, NUM_LAYERS, 1 - budget / NUM_LAYERS)
+
+
+def _peak(samples: Samples) -> float:
+    return float(np.abs(samples).max(initial=0.0))
+
+
+def _segment(window: Window, plan: PlanInUse) -> Segment:
+    if not window.speech:
+        return Segment(window.start_s, window.end_s, "", no_speech=True)
+    first = round(window.start_s / WORD_S)
+    count = int((window.end_s - window.start_s) / WORD_S)
+    words = tuple(_word(index, plan) for index in range(first, first + count))
+    return Segment(
+        window.start_s,
+        window.end_s,
+        " ".join(word.text for word in words),
+        words,
+        avg_logprob=-0.1,
+        compression_ratio=1.0,
+    )
+
+
+def _word(index: int, plan: PlanInUse) -> Word:
+    kept = plan.effective_layers / plan.layers_total
+    heard = int((index + 1) * kept) > int(index * kept)
+    text = VOCABULARY[index % len(VOCABULARY)] if heard else "um"
+    return Word(text, index * WORD_S, (index + 1) * WORD_S, 0.95 if heard else 0.4)
+
+
+def _read_wav(source: BinaryIO, *, block_s: float) -> Iterator[Samples]:
+    """Decode block by block; rates are brought to 16 kHz by taking the nearest sample."""
+    if not source.read(1):
+        raise AudioEmpty("expected audio, got an empty body")
+    source.seek(0)
+    try:
+        reader = wave.open(source, "rb")  # noqa: SIM115 the source belongs to the caller
+    except (wave.Error, EOFError) as error:
+        raise AudioUndecodable("expected a PCM wav file, got something else") from error
+    rate_hz, channels, width = reader.getframerate(), reader.getnchannels(), reader.getsampwidth()
+    if width != 2 or not 0 < rate_hz <= MAX_RATE_HZ or channels > MAX_CHANNELS:  # noqa: PLR2004
+        raise AudioFormatUnsupported(
+            f"expected 16-bit audio of at most {MAX_RATE_HZ} Hz and {MAX_CHANNELS} channels, "
+            f"got {8 * width} bits at {rate_hz} Hz and {channels} channels"
+        )
+    left_frames = reader.getnframes()
+    while left_frames:
+        wanted_frames = min(left_frames, round(block_s * rate_hz))
+        pcm = reader.readframes(wanted_frames)
+        if len(pcm) < wanted_frames * channels * width:
+            raise AudioTruncated("expected as much audio as the header promises, got less")
+        left_frames -= wanted_frames
+        mono = np.frombuffer(pcm, dtype="<i2").reshape(-1, channels).mean(axis=1) / 2**15
+        kept = round(len(mono) / rate_hz * SAMPLE_RATE_HZ)
+        nearest = np.arange(kept) * len(mono) // max(kept, 1)
+        yield mono[nearest].astype(np.float32)

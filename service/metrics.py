@@ -1,0 +1,145 @@
+"""Every series that `/metrics` has, in one place; names and labels are what dashboards rely on.
+
+Label `depth` is the offered budget at or below the effective layers that ran. FLOPs are estimated:
+counted by formula, not by hardware.
+"""
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 900)
+_STAGE_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_REALTIME_FACTOR = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
+_FLOPS = (1e9, 3e9, 1e10, 3e10, 1e11, 3e11, 1e12, 3e12, 1e13, 1e14)
+_BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 32)
+_CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+_LOOP_LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The series, by name without the prefix `asr_` and the unit."""
+
+    build_info: Gauge
+    model_ready: Gauge
+    requests: Counter
+    request_duration: Histogram
+    queue_wait: Histogram
+    stage_duration: Histogram
+    audio_seconds: Counter
+    realtime_factor: Histogram
+    estimated_flops: Counter
+    estimated_flops_full: Counter
+    request_estimated_flops: Histogram
+    depth_layers: Gauge
+    depth_drop_effective: Gauge
+    batch_size: Histogram
+    queue_depth: Gauge
+    admission_rejected: Counter
+    decode_rejected: Counter
+    word_confidence: Histogram
+    event_loop_lag: Histogram
+
+
+def create_metrics(registry: CollectorRegistry) -> Metrics:
+    """Register all series with a registry; a registry takes them once."""
+
+    def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(name, text, labels, registry=registry)
+
+    def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(name, text, labels, registry=registry)
+
+    def histogram(
+        name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=registry, buckets=buckets)
+
+    return Metrics(
+        build_info=gauge(
+            "asr_build_info",
+            "Always 1; the labels say what runs.",
+            ("version", "model", "layers_total"),
+        ),
+        model_ready=gauge("asr_model_ready", "1 once the model is loaded, else 0."),
+        requests=counter(
+            "asr_requests_total",
+            "Requests by outcome: ok, rejected (4xx), overloaded (503), failed (5xx), cancelled.",
+            ("endpoint", "outcome"),
+        ),
+        request_duration=histogram(
+            "asr_request_duration_seconds",
+            "From the request's first byte to its answer, for requests that succeeded.",
+            _REQUEST_S,
+            ("endpoint", "depth"),
+        ),
+        queue_wait=histogram(
+            "asr_queue_wait_seconds",
+            "How long each engine step waited for the engine.",
+            _STAGE_S,
+        ),
+        stage_duration=histogram(
+            "asr_stage_duration_seconds",
+            "Time of a step in one stage: audio (decoding a file), encode, decode (words).",
+            _STAGE_S,
+            ("stage", "depth"),
+        ),
+        audio_seconds=counter(
+            "asr_audio_seconds_total",
+            "Audio that was transcribed, silence included.",
+            ("endpoint", "depth"),
+        ),
+        realtime_factor=histogram(
+            "asr_realtime_factor",
+            "Time in work over seconds of audio; below 1 is faster than speech.",
+            _REALTIME_FACTOR,
+            ("endpoint", "depth"),
+        ),
+        estimated_flops=counter(
+            "asr_estimated_flops_total", "Operations that were run, estimated.", ("depth",)
+        ),
+        estimated_flops_full=counter(
+            "asr_estimated_flops_full_total",
+            "Operations that the same work would have been at full depth, estimated.",
+        ),
+        request_estimated_flops=histogram(
+            "asr_request_estimated_flops",
+            "Operations of one request, estimated.",
+            _FLOPS,
+            ("endpoint", "depth"),
+        ),
+        depth_layers=gauge(
+            "asr_depth_layers", "Effective layers of the latest request that left the depth to us."
+        ),
+        depth_drop_effective=gauge(
+            "asr_depth_drop_effective_ratio",
+            "Drop of the latest request, by who chose it: auto or request.",
+            ("source",),
+        ),
+        batch_size=histogram(
+            "asr_batch_size", "Windows that an engine step took at once.", _BATCH, ("depth",)
+        ),
+        queue_depth=gauge("asr_queue_depth", "Engine steps that wait for the engine."),
+        admission_rejected=counter(
+            "asr_admission_rejected_total",
+            "Requests refused before any work, by the error's code.",
+            ("reason",),
+        ),
+        decode_rejected=counter(
+            "asr_decode_rejected_total",
+            "Uploads refused for what they hold, by the error's code.",
+            ("reason",),
+        ),
+        word_confidence=histogram(
+            "asr_word_confidence_ratio",
+            "The model's confidence in each word.",
+            _CONFIDENCE,
+            ("depth",),
+        ),
+        event_loop_lag=histogram(
+            "asr_event_loop_lag_seconds",
+            "How much later than due the event loop woke; high values mean it computed.",
+            _LOOP_LAG_S,
+        ),
+    )

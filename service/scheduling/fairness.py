@@ -1,0 +1,62 @@
+"""A bounded queue that takes turns among its owners, so that no long request starves a short one."""
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class QueueFull(Exception):
+    """The queue holds as many items as it may; the one put was not taken."""
+
+
+class FairQueue(Generic[Item]):
+    """First in, first out for each owner; round robin among owners.
+
+    Between two items of one owner, every other owner that was waiting gets a turn. An owner is
+    forgotten with its last item, so that nothing grows with the owners ever seen.
+
+    Args:
+        max_items: items of all owners together; `put` raises QueueFull beyond.
+    """
+
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
+        self._waiting: OrderedDict[Hashable, deque[Item]] = OrderedDict()
+        self._num_items = 0
+
+    def __len__(self) -> int:
+        return self._num_items
+
+    def put(self, owner: Hashable, item: Item) -> None:
+        """Queue an item behind the others of its owner.
+
+        Raises:
+            QueueFull: there is no room.
+        """
+        if self._num_items >= self._max_items:
+            raise QueueFull
+        self._waiting.setdefault(owner, deque()).append(item)
+        self._num_items += 1
+
+    def pop(self) -> Item:
+        """Take the next item of the owner whose turn it is; the owner goes to the back."""
+        owner, items = next(iter(self._waiting.items()))
+        item = items.popleft()
+        self._num_items -= 1
+        if items:
+            self._waiting.move_to_end(owner)
+        else:
+            del self._waiting[owner]
+        return item
+
+    def discard(self, owner: Hashable, item: Item) -> None:
+        """Forget an item that nobody waits for any more; one already taken is no matter."""
+        items = self._waiting.get(owner)
+        if items is None or item not in items:
+            return
+        items.remove(item)
+        self._num_items -= 1
+        if not items:
+            del self._waiting[owner]

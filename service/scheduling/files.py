@@ -1,0 +1,194 @@
+"""The way of a file through the service: a place, windows as they are decoded, steps, a transcript.
+
+decoding threads:  |w1 w2|  |w3 w4|  |w5 w6|            one batch ahead of the engine, no more
+engine thread:              |  w1 w2  |other|  w3 w4  |  one batch in the queue for each file
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from service.engine.base import AUTO, DepthChoice, Engine, ModelInfo, PlanInUse
+from service.errors import Loading, RequestTimedOut
+from service.metrics import Metrics
+from service.scheduling.admission import LOADING_RETRY_S, Admission
+from service.scheduling.clock import Clock
+from service.scheduling.depth import DropDecider, decided_drop, deepest
+from service.scheduling.measures import Measures
+from service.scheduling.transcripts import Transcript, TranscriptBuilder
+from service.scheduling.windows import WindowBatch, WindowReader
+from service.scheduling.workers import WorkerPool
+
+Progress = Callable[[float], None]
+"""Told the seconds of audio that are transcribed, after each step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the service takes on at once.
+
+    Args:
+        max_requests: files in work at once.
+        max_audio_s: decoded length of a file.
+        max_request_s: time a file may be in work.
+        batch_windows: windows of one engine step.
+        decode_threads: uploads decoded at once.
+    """
+
+    max_requests: int
+    max_audio_s: float
+    max_request_s: float
+    batch_windows: int
+    decode_threads: int
+
+
+class Transcriber:
+    """Transcribes files side by side on one engine.
+
+    Args:
+        engine: not loaded yet.
+        metrics: counts steps and files.
+        clock: measures them.
+        limits: what is taken on at once.
+        decide: what `drop=auto` means.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        metrics: Metrics,
+        clock: Clock,
+        limits: Limits,
+        decide: DropDecider = deepest,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._limits = limits
+        self._decide = decide
+        self._measures = Measures(metrics)
+        self._info: ModelInfo | None = None
+        self.admission = Admission(limits.max_requests, clock)
+        # Each file has at most one step and two decodings waiting, so neither queue overflows.
+        self._steps = WorkerPool(
+            "engine", num_threads=1, max_waiting=limits.max_requests + 1, clock=clock
+        )
+        self._decoders = WorkerPool(
+            "decoder",
+            num_threads=limits.decode_threads,
+            max_waiting=2 * limits.max_requests,
+            clock=clock,
+        )
+        metrics.queue_depth.set_function(lambda: self._steps.num_waiting)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is served.
+
+        Raises:
+            Loading: the model is not loaded.
+        """
+        if self._info is None:
+            raise Loading("the model is not loaded", retry_after_s=LOADING_RETRY_S)
+        return self._info
+
+    async def load(self) -> ModelInfo:
+        """Load the model on the engine's thread and open the door.
+
+        Raises:
+            ModelUnusable: it cannot be loaded.
+            EngineFailed: loading failed in a way nobody foresaw.
+        """
+        try:
+            self._info = (await self._steps.submit(self, self._engine.load)).value
+        except Exception:
+            self.admission.load_failed()
+            raise
+        self.admission.loaded()
+        return self._info
+
+    def plan_for(self, choice: DepthChoice) -> PlanInUse:
+        """Choose the plan that a request will run at.
+
+        Raises:
+            DepthError: the depth asked for is not on offer.
+        """
+        drop = decided_drop(choice, self._decide)
+        return self._engine.choose(drop, choice.max_drop, choice.policy)
+
+    async def transcribe(
+        self,
+        source: BinaryIO,
+        choice: DepthChoice,
+        *,
+        endpoint: str,
+        on_progress: Progress = lambda _audio_s: None,
+    ) -> Transcript:
+        """Transcribe a file; cancelling takes its work out of every queue.
+
+        Args:
+            source: the file, seekable, from its beginning.
+            choice: the depth asked for.
+            endpoint: who asks, for metrics.
+            on_progress: told after each step, on the event loop.
+
+        Raises:
+            CallerError: the audio or the depth is at fault.
+            Overloaded: no place is free.
+            RequestTimedOut: it took longer than any request may.
+            EngineFailed: a step failed.
+        """
+        started_s = self._clock()
+        plan = self.plan_for(choice)
+        self._measures.chosen(plan, "auto" if choice.drop == AUTO else "request")
+        builder = TranscriptBuilder(self.info.name, plan, choice.policy)
+        with self.admission.work():
+            try:
+                async with asyncio.timeout(self._limits.max_request_s):
+                    await self._run(source, builder, on_progress)
+            except TimeoutError as error:
+                limit_s = self._limits.max_request_s
+                raise RequestTimedOut(
+                    f"expected an answer within {limit_s:g} s, got none"
+                ) from error
+        transcript = builder.build(total_s=self._clock() - started_s)
+        self._measures.finished(self.info.depth_label(plan), endpoint, transcript)
+        return transcript
+
+    async def close(self, *, timeout_s: float) -> None:
+        """Let the threads end, waiting so long for steps under way."""
+        await asyncio.to_thread(self._decoders.close, timeout_s=timeout_s)
+        await asyncio.to_thread(self._steps.close, timeout_s=timeout_s)
+
+    async def _run(
+        self, source: BinaryIO, builder: TranscriptBuilder, on_progress: Progress
+    ) -> None:
+        owner = object()
+        reader = WindowReader(
+            self._decoders,
+            owner,
+            lambda: self._engine.open_windows(source, max_s=self._limits.max_audio_s),
+            batch_windows=self._limits.batch_windows,
+            clock=self._clock,
+        )
+        following: asyncio.Task[WindowBatch] | None = None
+        try:
+            batch = await reader.next_batch()
+            while batch.windows:
+                following = asyncio.create_task(reader.next_batch())
+                await self._step(owner, batch, builder)
+                on_progress(builder.audio_s)
+                batch = await following
+        finally:
+            reader.close()
+            if following is not None:
+                following.cancel()
+                # Waited for, so that what it raised does not go unheard.
+                await asyncio.gather(following, return_exceptions=True)
+
+    async def _step(self, owner: object, batch: WindowBatch, builder: TranscriptBuilder) -> None:
+        plan = builder.plan
+        done = await self._steps.submit(owner, lambda: self._engine.transcribe(batch.windows, plan))
+        builder.add(batch.windows, done.value, done.wait_s)
+        builder.audio_decode_s += batch.took_s
+        self._measures.stepped(self.info.depth_label(plan), batch, done)

@@ -1,0 +1,45 @@
+"""What steps and files leave behind in the metrics."""
+
+from service.engine.base import PlanInUse, StepResult
+from service.metrics import Metrics
+from service.scheduling.transcripts import Transcript
+from service.scheduling.windows import WindowBatch
+from service.scheduling.workers import Done
+
+
+class Measures:
+    """Books work to the depth that spent it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def chosen(self, plan: PlanInUse, source: str) -> None:
+        """Note a plan and who chose it, `auto` or `request`."""
+        self._metrics.depth_drop_effective.labels(source).set(plan.drop)
+        if source == "auto":
+            self._metrics.depth_layers.set(plan.effective_layers)
+
+    def stepped(self, depth: str, batch: WindowBatch, done: Done[StepResult]) -> None:
+        """Book one engine step and the decoding of its windows."""
+        metrics, cost = self._metrics, done.value.cost
+        metrics.queue_wait.observe(done.wait_s)
+        metrics.batch_size.labels(depth).observe(len(batch.windows))
+        stages = {"audio": batch.took_s, "encode": cost.encode_s, "decode": cost.decode_s}
+        for stage, took_s in stages.items():
+            metrics.stage_duration.labels(stage, depth).observe(took_s)
+        metrics.estimated_flops.labels(depth).inc(cost.flops)
+        metrics.estimated_flops_full.inc(cost.full_flops)
+        confidence = metrics.word_confidence.labels(depth)
+        for segment in done.value.segments:
+            for word in segment.words:
+                confidence.observe(word.confidence)
+
+    def finished(self, depth: str, endpoint: str, transcript: Transcript) -> None:
+        """Book a file that was transcribed to its end."""
+        metrics, audio_s = self._metrics, transcript.audio_s
+        metrics.audio_seconds.labels(endpoint, depth).inc(audio_s)
+        metrics.request_estimated_flops.labels(endpoint, depth).observe(transcript.cost.flops)
+        if audio_s:
+            metrics.realtime_factor.labels(endpoint, depth).observe(
+                transcript.timing.total_s / audio_s
+            )
