@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -61,10 +61,10 @@ def create_service(
         on_load_failed: called when the model cannot be loaded, so that the process can end.
     """
     metrics = create_metrics(registry)
-    transcriber = Transcriber(engine, metrics, clock, limits_of(settings))
+    transcriber = Transcriber(engine, metrics, clock, _limits(settings))
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         # Not awaited before the first request: /livez has to answer while the model loads.
         tasks = [
             asyncio.create_task(_load(transcriber, metrics, on_load_failed)),
@@ -107,8 +107,7 @@ def create_app(
     return create_service(settings, engine, registry, clock).app
 
 
-def limits_of(settings: Settings) -> Limits:
-    """Take from the settings what scheduling needs to know."""
+def _limits(settings: Settings) -> Limits:
     return Limits(
         max_requests=settings.max_requests,
         max_audio_s=settings.max_audio_s,
@@ -121,15 +120,15 @@ def limits_of(settings: Settings) -> Limits:
 async def _load(
     transcriber: Transcriber, metrics: Metrics, on_load_failed: Callable[[], None]
 ) -> None:
-    metrics.model_ready.set(0)
+    metrics.process.model_ready.set(0)
     try:
         info = await transcriber.load()
     except EngineError as error:
         logger.error("the model cannot be loaded: %s", error)  # noqa: TRY400 its message is ours
         on_load_failed()
         return
-    metrics.build_info.labels(_version(), info.name, str(info.layers_total)).set(1)
-    metrics.model_ready.set(1)
+    metrics.process.build_info.labels(_version(), info.name, str(info.layers_total)).set(1)
+    metrics.process.model_ready.set(1)
     logger.info("serving %s, %d layers", info.name, info.layers_total)
 
 
@@ -137,7 +136,7 @@ async def _watch_loop(metrics: Metrics, clock: Clock) -> None:
     while True:
         due_s = clock() + LOOP_LAG_INTERVAL_S
         await asyncio.sleep(LOOP_LAG_INTERVAL_S)
-        metrics.event_loop_lag.observe(max(0.0, clock() - due_s))
+        metrics.process.event_loop_lag.observe(max(0.0, clock() - due_s))
 
 
 def _version() -> str:

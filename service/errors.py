@@ -25,6 +25,7 @@ ServiceError
 |   |-- UploadMemoryFull               upload_memory_full
 |   |-- Loading                        loading
 |   `-- Draining                       draining
+|-- SettingsInvalid                    settings_invalid
 |-- ClientGone                         client_gone
 |-- RequestTimedOut                    request_timed_out
 `-- EngineError
@@ -190,6 +191,12 @@ class Draining(Unavailable):
     """The process is about to stop and takes nothing new."""
 
     code: ClassVar[str] = "draining"
+
+
+class SettingsInvalid(ServiceError):
+    """A setting is unknown or has a value it may not have; the process does not start."""
+
+    code: ClassVar[str] = "settings_invalid"
 
 
 class ClientGone(ServiceError):

@@ -18,128 +18,162 @@ _LOOP_LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
-    """The series, by name without the prefix `asr_` and the unit."""
+class ProcessSeries:
+    """The process: what runs, and how its event loop and queue are."""
 
     build_info: Gauge
     model_ready: Gauge
-    requests: Counter
-    request_duration: Histogram
-    queue_wait: Histogram
-    stage_duration: Histogram
+    event_loop_lag: Histogram
+    queue_depth: Gauge
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSeries:
+    """Requests: their number, time, audio, depth, and why some were refused."""
+
+    outcomes: Counter
+    duration: Histogram
     audio_seconds: Counter
     realtime_factor: Histogram
-    estimated_flops: Counter
-    estimated_flops_full: Counter
-    request_estimated_flops: Histogram
+    flops: Histogram
     depth_layers: Gauge
-    depth_drop_effective: Gauge
-    batch_size: Histogram
-    queue_depth: Gauge
+    drop: Gauge
     admission_rejected: Counter
     decode_rejected: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class StepSeries:
+    """Engine steps: their wait, size, stages and cost."""
+
+    queue_wait: Histogram
+    batch_size: Histogram
+    stage_duration: Histogram
+    flops: Counter
+    flops_full: Counter
     word_confidence: Histogram
-    event_loop_lag: Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """All series, in groups."""
+
+    process: ProcessSeries
+    requests: RequestSeries
+    steps: StepSeries
 
 
 def create_metrics(registry: CollectorRegistry) -> Metrics:
     """Register all series with a registry; a registry takes them once."""
+    make = _Maker(registry)
+    return Metrics(_process_series(make), _request_series(make), _step_series(make))
 
-    def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-        return Counter(name, text, labels, registry=registry)
 
-    def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
-        return Gauge(name, text, labels, registry=registry)
+class _Maker:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry)
 
     def histogram(
-        name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
+        self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
     ) -> Histogram:
-        return Histogram(name, text, labels, registry=registry, buckets=buckets)
+        return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
 
-    return Metrics(
-        build_info=gauge(
+
+def _process_series(make: _Maker) -> ProcessSeries:
+    return ProcessSeries(
+        build_info=make.gauge(
             "asr_build_info",
             "Always 1; the labels say what runs.",
             ("version", "model", "layers_total"),
         ),
-        model_ready=gauge("asr_model_ready", "1 once the model is loaded, else 0."),
-        requests=counter(
+        model_ready=make.gauge("asr_model_ready", "1 once the model is loaded, else 0."),
+        event_loop_lag=make.histogram(
+            "asr_event_loop_lag_seconds",
+            "How much later than due the event loop woke; high values mean it computed.",
+            _LOOP_LAG_S,
+        ),
+        queue_depth=make.gauge("asr_queue_depth", "Engine steps that wait for the engine."),
+    )
+
+
+def _request_series(make: _Maker) -> RequestSeries:
+    by_depth = ("endpoint", "depth")
+    return RequestSeries(
+        outcomes=make.counter(
             "asr_requests_total",
             "Requests by outcome: ok, rejected (4xx), overloaded (503), failed (5xx), cancelled.",
             ("endpoint", "outcome"),
         ),
-        request_duration=histogram(
+        duration=make.histogram(
             "asr_request_duration_seconds",
             "From the request's first byte to its answer, for requests that succeeded.",
             _REQUEST_S,
-            ("endpoint", "depth"),
+            by_depth,
         ),
-        queue_wait=histogram(
-            "asr_queue_wait_seconds",
-            "How long each engine step waited for the engine.",
-            _STAGE_S,
+        audio_seconds=make.counter(
+            "asr_audio_seconds_total", "Audio transcribed, silence included.", by_depth
         ),
-        stage_duration=histogram(
+        realtime_factor=make.histogram(
+            "asr_realtime_factor",
+            "Time in work over seconds of audio; below 1 is faster than speech.",
+            _REALTIME_FACTOR,
+            by_depth,
+        ),
+        flops=make.histogram(
+            "asr_request_estimated_flops", "Operations of one request, estimated.", _FLOPS, by_depth
+        ),
+        depth_layers=make.gauge(
+            "asr_depth_layers", "Effective layers of the latest request that left the depth to us."
+        ),
+        drop=make.gauge(
+            "asr_depth_drop_effective_ratio",
+            "Drop of the latest request, by who chose it: auto or request.",
+            ("source",),
+        ),
+        admission_rejected=make.counter(
+            "asr_admission_rejected_total",
+            "Requests refused for want of room, by the error's code.",
+            ("reason",),
+        ),
+        decode_rejected=make.counter(
+            "asr_decode_rejected_total",
+            "Uploads refused for what they hold, by the error's code.",
+            ("reason",),
+        ),
+    )
+
+
+def _step_series(make: _Maker) -> StepSeries:
+    return StepSeries(
+        queue_wait=make.histogram(
+            "asr_queue_wait_seconds", "How long each engine step waited for the engine.", _STAGE_S
+        ),
+        batch_size=make.histogram(
+            "asr_batch_size", "Windows that an engine step took at once.", _BATCH, ("depth",)
+        ),
+        stage_duration=make.histogram(
             "asr_stage_duration_seconds",
             "Time of a step in one stage: audio (decoding a file), encode, decode (words).",
             _STAGE_S,
             ("stage", "depth"),
         ),
-        audio_seconds=counter(
-            "asr_audio_seconds_total",
-            "Audio that was transcribed, silence included.",
-            ("endpoint", "depth"),
-        ),
-        realtime_factor=histogram(
-            "asr_realtime_factor",
-            "Time in work over seconds of audio; below 1 is faster than speech.",
-            _REALTIME_FACTOR,
-            ("endpoint", "depth"),
-        ),
-        estimated_flops=counter(
+        flops=make.counter(
             "asr_estimated_flops_total", "Operations that were run, estimated.", ("depth",)
         ),
-        estimated_flops_full=counter(
+        flops_full=make.counter(
             "asr_estimated_flops_full_total",
             "Operations that the same work would have been at full depth, estimated.",
         ),
-        request_estimated_flops=histogram(
-            "asr_request_estimated_flops",
-            "Operations of one request, estimated.",
-            _FLOPS,
-            ("endpoint", "depth"),
-        ),
-        depth_layers=gauge(
-            "asr_depth_layers", "Effective layers of the latest request that left the depth to us."
-        ),
-        depth_drop_effective=gauge(
-            "asr_depth_drop_effective_ratio",
-            "Drop of the latest request, by who chose it: auto or request.",
-            ("source",),
-        ),
-        batch_size=histogram(
-            "asr_batch_size", "Windows that an engine step took at once.", _BATCH, ("depth",)
-        ),
-        queue_depth=gauge("asr_queue_depth", "Engine steps that wait for the engine."),
-        admission_rejected=counter(
-            "asr_admission_rejected_total",
-            "Requests refused before any work, by the error's code.",
-            ("reason",),
-        ),
-        decode_rejected=counter(
-            "asr_decode_rejected_total",
-            "Uploads refused for what they hold, by the error's code.",
-            ("reason",),
-        ),
-        word_confidence=histogram(
+        word_confidence=make.histogram(
             "asr_word_confidence_ratio",
             "The model's confidence in each word.",
             _CONFIDENCE,
             ("depth",),
-        ),
-        event_loop_lag=histogram(
-            "asr_event_loop_lag_seconds",
-            "How much later than due the event loop woke; high values mean it computed.",
-            _LOOP_LAG_S,
         ),
     )

@@ -7,13 +7,11 @@ from typing import Literal
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.errors import SettingsInvalid
+
 PREFIX = "ASR_"
 MEBIBYTE = 1024 * 1024
 HOUR_S = 3600.0
-
-
-class SettingsInvalid(ValueError):
-    """A setting is unknown or its value is not one it may have; the message names each."""
 
 
 class Settings(BaseSettings):
@@ -66,7 +64,7 @@ class Settings(BaseSettings):
     )
     keep_alive_s: int = Field(5, ge=0, description="Time an idle connection stays open.")
     shutdown_grace_s: float = Field(
-        25.0, ge=0, description="Time that running requests have to finish after SIGTERM."
+        20.0, ge=0, description="Time that running requests have to finish after SIGTERM."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe event that is logged."

@@ -44,7 +44,7 @@ class RequestAccounts:
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
-            self._metrics.requests.labels(endpoint, outcome_of(status)).inc()
+            self._metrics.requests.outcomes.labels(endpoint, outcome_of(status)).inc()
             took_s = self._clock() - started_s
             logger.info("%s %s -> %d in %.3f s", scope["method"], scope["path"], status, took_s)
 

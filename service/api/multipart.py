@@ -4,7 +4,7 @@ Starlette's own parser spools to temporary files, so this drives python-multipar
 limits on everything that is not the file.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -110,7 +110,7 @@ class FilePartReader:
 
 
 @contextmanager
-def _broken_is_malformed() -> Iterator[None]:
+def _broken_is_malformed() -> Generator[None]:
     try:
         yield
     except FormParserError as error:

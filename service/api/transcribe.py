@@ -89,7 +89,7 @@ class TranscribeRoute:
 
     def _book(self, transcript: Transcript, took_s: float) -> None:
         depth = self.transcriber.info.depth_label(transcript.plan)
-        self.metrics.request_duration.labels(ENDPOINT, depth).observe(took_s)
+        self.metrics.requests.duration.labels(ENDPOINT, depth).observe(took_s)
 
 
 def transcribe_router(route: TranscribeRoute) -> APIRouter:

@@ -23,6 +23,6 @@ def create_engine(
 
         return FakeEngine(realtime_factor=fake_realtime_factor)
     # Imported here, because nobody should pay for torch who serves without it.
-    from service.engine.torch_engine import TorchEngine
+    from service.engine.torch_engine import create_torch_engine
 
-    return TorchEngine(model, num_threads=num_threads)
+    return create_torch_engine(model, num_threads=num_threads)

@@ -5,7 +5,7 @@ torch, ONNX Runtime or `model_store`. Engines raise errors of `service.errors` a
 caller did; anything else they raise is a fault of ours.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol
 
@@ -161,7 +161,7 @@ class Engine(Protocol):
         """
         ...
 
-    def open_windows(self, source: BinaryIO, *, max_s: float) -> Iterator[Window]:
+    def open_windows(self, source: BinaryIO, *, max_s: float) -> Generator[Window]:
         """Decode and cut lazily, a window at a time, so that a long file never lies decoded in memory.
 
         Raises:

@@ -6,7 +6,7 @@ and hears worse the shallower it runs: at half depth every second word becomes "
 
 import time
 import wave
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -120,7 +120,7 @@ class FakeEngine:
             )
         return plan
 
-    def open_windows(self, source: BinaryIO, *, max_s: float) -> Iterator[Window]:
+    def open_windows(self, source: BinaryIO, *, max_s: float) -> Generator[Window]:
         """Cut wav audio into windows of eight seconds."""
         blocks = _read_wav(source, block_s=WINDOW_S)
         start_s = 0.0

@@ -6,7 +6,7 @@ again, and never queued at the door.
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from enum import Enum
 from typing import NoReturn
@@ -80,7 +80,7 @@ class Admission:
         self._phase = Phase.DRAINING
 
     async def drained(self) -> None:
-        """Wait until everybody has left."""
+        """Wait until everybody has left, by themselves or because they were cut off."""
         await self._empty.wait()
 
     def cut_off(self) -> None:
@@ -98,7 +98,7 @@ class Admission:
         raise Draining("the service is stopping", retry_after_s=1)
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
+    def enter(self) -> Generator[None]:
         """Be present from the first byte to the answer.
 
         Raises:
@@ -117,7 +117,7 @@ class Admission:
                 self._empty.set()
 
     @contextmanager
-    def work(self) -> Iterator[None]:
+    def work(self) -> Generator[None]:
         """Hold one of the places.
 
         Raises:
@@ -165,7 +165,7 @@ class UploadMemory:
         return self._used_bytes
 
     @contextmanager
-    def lease(self) -> Iterator["UploadLease"]:
+    def lease(self) -> Generator["UploadLease"]:
         """Account for one upload; what it took is given back at the end."""
         lease = UploadLease(self)
         try:

@@ -4,11 +4,12 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from service.errors import Overloaded
+
 Item = TypeVar("Item")
 
-
-class QueueFull(Exception):
-    """The queue holds as many items as it may; the one put was not taken."""
+RETRY_AFTER_S = 1
+"""Seconds; a queue that is full now has usually moved by then."""
 
 
 class FairQueue(Generic[Item]):
@@ -18,7 +19,7 @@ class FairQueue(Generic[Item]):
     forgotten with its last item, so that nothing grows with the owners ever seen.
 
     Args:
-        max_items: items of all owners together; `put` raises QueueFull beyond.
+        max_items: items of all owners together; `put` raises Overloaded beyond.
     """
 
     def __init__(self, max_items: int) -> None:
@@ -33,10 +34,10 @@ class FairQueue(Generic[Item]):
         """Queue an item behind the others of its owner.
 
         Raises:
-            QueueFull: there is no room.
+            Overloaded: there is no room.
         """
         if self._num_items >= self._max_items:
-            raise QueueFull
+            raise Overloaded("too much work is waiting", retry_after_s=RETRY_AFTER_S)
         self._waiting.setdefault(owner, deque()).append(item)
         self._num_items += 1
 

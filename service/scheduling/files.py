@@ -79,7 +79,7 @@ class Transcriber:
             max_waiting=2 * limits.max_requests,
             clock=clock,
         )
-        metrics.queue_depth.set_function(lambda: self._steps.num_waiting)
+        metrics.process.queue_depth.set_function(lambda: self._steps.num_waiting)
 
     @property
     def info(self) -> ModelInfo:

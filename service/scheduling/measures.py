@@ -15,21 +15,21 @@ class Measures:
 
     def chosen(self, plan: PlanInUse, source: str) -> None:
         """Note a plan and who chose it, `auto` or `request`."""
-        self._metrics.depth_drop_effective.labels(source).set(plan.drop)
+        self._metrics.requests.drop.labels(source).set(plan.drop)
         if source == "auto":
-            self._metrics.depth_layers.set(plan.effective_layers)
+            self._metrics.requests.depth_layers.set(plan.effective_layers)
 
     def stepped(self, depth: str, batch: WindowBatch, done: Done[StepResult]) -> None:
         """Book one engine step and the decoding of its windows."""
         metrics, cost = self._metrics, done.value.cost
-        metrics.queue_wait.observe(done.wait_s)
-        metrics.batch_size.labels(depth).observe(len(batch.windows))
+        metrics.steps.queue_wait.observe(done.wait_s)
+        metrics.steps.batch_size.labels(depth).observe(len(batch.windows))
         stages = {"audio": batch.took_s, "encode": cost.encode_s, "decode": cost.decode_s}
         for stage, took_s in stages.items():
-            metrics.stage_duration.labels(stage, depth).observe(took_s)
-        metrics.estimated_flops.labels(depth).inc(cost.flops)
-        metrics.estimated_flops_full.inc(cost.full_flops)
-        confidence = metrics.word_confidence.labels(depth)
+            metrics.steps.stage_duration.labels(stage, depth).observe(took_s)
+        metrics.steps.flops.labels(depth).inc(cost.flops)
+        metrics.steps.flops_full.inc(cost.full_flops)
+        confidence = metrics.steps.word_confidence.labels(depth)
         for segment in done.value.segments:
             for word in segment.words:
                 confidence.observe(word.confidence)
@@ -37,9 +37,9 @@ class Measures:
     def finished(self, depth: str, endpoint: str, transcript: Transcript) -> None:
         """Book a file that was transcribed to its end."""
         metrics, audio_s = self._metrics, transcript.audio_s
-        metrics.audio_seconds.labels(endpoint, depth).inc(audio_s)
-        metrics.request_estimated_flops.labels(endpoint, depth).observe(transcript.cost.flops)
+        metrics.requests.audio_seconds.labels(endpoint, depth).inc(audio_s)
+        metrics.requests.flops.labels(endpoint, depth).observe(transcript.cost.flops)
         if audio_s:
-            metrics.realtime_factor.labels(endpoint, depth).observe(
+            metrics.requests.realtime_factor.labels(endpoint, depth).observe(
                 transcript.timing.total_s / audio_s
             )

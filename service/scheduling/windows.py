@@ -1,7 +1,7 @@
 """One upload's windows, pulled a batch at a time on the decoding threads."""
 
 import threading
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass
 
 from service.engine.base import Window
@@ -32,7 +32,7 @@ class WindowReader:
         self,
         pool: WorkerPool,
         owner: Hashable,
-        open_windows: Callable[[], Iterator[Window]],
+        open_windows: Callable[[], Generator[Window]],
         *,
         batch_windows: int,
         clock: Clock,
@@ -42,7 +42,7 @@ class WindowReader:
         self._open_windows = open_windows
         self._batch_windows = batch_windows
         self._clock = clock
-        self._windows: Iterator[Window] | None = None
+        self._windows: Generator[Window] | None = None
         self._decoding = threading.Lock()
         self._closed = False
 
@@ -73,12 +73,13 @@ class WindowReader:
                 window = next(self._windows, None)
                 if window is None or self._closed:
                     self._let_go()
-                    break
-                batch.append(window)
+                else:
+                    batch.append(window)
         return WindowBatch(tuple(batch), self._clock() - started_s)
 
     def _let_go(self) -> None:
         # Closing the generator lets the decoder free its buffers now, not at the next collection.
-        if isinstance(self._windows, Generator):
+        if self._windows is not None:
             self._windows.close()
-        self._windows = iter(())
+        self._windows = None
+        self._closed = True

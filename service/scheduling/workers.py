@@ -13,16 +13,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from service.errors import Draining, EngineFailed, Overloaded, ServiceError
+from service.errors import Draining, EngineFailed, ServiceError
 from service.scheduling.clock import Clock
-from service.scheduling.fairness import FairQueue, QueueFull
+from service.scheduling.fairness import RETRY_AFTER_S, FairQueue
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-RETRY_AFTER_S = 1
-"""Seconds; a queue that is full now has usually moved by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +77,7 @@ class WorkerPool:
         with self._changed:
             if self._stopping:
                 raise Draining("the service is stopping", retry_after_s=RETRY_AFTER_S)
-            try:
-                self._queue.put(owner, job)
-            except QueueFull as error:
-                raise Overloaded("too much work is waiting", retry_after_s=RETRY_AFTER_S) from error
+            self._queue.put(owner, job)
             self._changed.notify()
         future.add_done_callback(
             lambda done: self._forget(owner, job) if done.cancelled() else None

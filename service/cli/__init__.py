@@ -1,0 +1,5 @@
+"""`asr`: the command line."""
+
+from service.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,77 @@
+"""The command line's arguments; what is heavy is imported once it is known to be needed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.errors import ServiceError
+from service.logs import configure_logs
+
+EXIT_WRONG_USE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit status: 0, 1 for a failure, 2 for a wrong use."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return _serve(parsed) if parsed.command == "serve" else _transcribe(parsed)
+    except ServiceError as error:
+        sys.stderr.write(f"asr: {error}\n")
+        return EXIT_WRONG_USE
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    from service.cli.serve import serve
+    from service.settings import read_settings
+
+    settings = read_settings(
+        host=parsed.host, port=parsed.port, engine=parsed.engine, model=parsed.model
+    )
+    configure_logs(settings.log_level)
+    return serve(settings)
+
+
+def _transcribe(parsed: argparse.Namespace) -> int:
+    from service.cli.transcribe import TranscribeCommand, run
+    from service.scheduling.depth import parse_choice
+    from service.settings import read_settings
+
+    settings = read_settings(engine=parsed.engine, model=parsed.model)
+    configure_logs("warning")
+    command = TranscribeCommand(
+        files=tuple(parsed.files),
+        choice=parse_choice(parsed.drop, parsed.max_drop, parsed.policy),
+        form=parsed.format,
+        progress=parsed.progress or sys.stderr.isatty(),
+    )
+    return run(command, settings, sys.stdout, sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asr", description="Speech recognition whose encoder depth is a dial."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser(
+        "serve", help="serve over HTTP", description="Serve; ASR_ variables set what flags do not."
+    )
+    serve.add_argument("--host", help="address to listen on (HOST, else 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (PORT, else 8000)")
+    transcribe = commands.add_parser(
+        "transcribe", help="transcribe files, without a server", description="Transcribe files."
+    )
+    transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    transcribe.add_argument("--drop", default="auto", help="depth to give up: auto or [0, 1)")
+    transcribe.add_argument("--max-drop", help="the largest drop accepted: [0, 1)")
+    transcribe.add_argument("--policy", default="ladder", help="how a budget becomes a plan")
+    transcribe.add_argument(
+        "--format", default="text", choices=("text", "json", "verbose_json", "srt", "vtt")
+    )
+    transcribe.add_argument(
+        "--progress", action="store_true", help="show progress also where stderr is no terminal"
+    )
+    for command in (serve, transcribe):
+        command.add_argument("--engine", choices=("auto", "torch", "fake"), help="what computes")
+        command.add_argument("--model", help="a shipped model, a folder, or a hub identifier")
+    return parser

@@ -1,0 +1,110 @@
+"""`asr serve`: the app on uvicorn, with a drain of its own.
+
+SIGTERM -> not ready, new requests 503 -> running ones finish or the grace ends -> stop, exit 0
+"""
+
+import asyncio
+import logging
+import time
+from types import FrameType
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from service.app import create_service
+from service.cli.connections import protocol_with_deadline
+from service.engine import create_engine
+from service.scheduling.admission import Admission
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+FLUSH_S = 2
+"""Seconds; answers that are ready when the drain ends still have to leave."""
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop.
+
+    Returns:
+        0, or 1 when the model could not be loaded.
+    """
+    engine = create_engine(
+        settings.engine,
+        model=settings.model,
+        num_threads=settings.engine_threads,
+        fake_realtime_factor=settings.fake_realtime_factor,
+    )
+    logger.info("settings: %s", settings.model_dump())
+    load_failed = asyncio.Event()
+    service = create_service(settings, engine, CollectorRegistry(), time.monotonic, load_failed.set)
+    config = uvicorn.Config(
+        service.app,
+        host=settings.host,
+        port=settings.port,
+        http=protocol_with_deadline(settings.header_timeout_s),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=FLUSH_S,
+    )
+    server = DrainingServer(config, service.admission, settings.shutdown_grace_s)
+    asyncio.run(server.serve_until(load_failed))
+    return 1 if load_failed.is_set() else 0
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that finishes what is running before it closes its doors.
+
+    uvicorn alone closes the listening socket first, so that nobody could see it is not ready, and
+    ends by raising the signal again, so that a clean stop looks like a crash.
+
+    Args:
+        config: of uvicorn.
+        admission: knows who is in.
+        grace_s: time that running requests have.
+    """
+
+    def __init__(self, config: uvicorn.Config, admission: Admission, grace_s: float) -> None:
+        super().__init__(config)
+        self._admission = admission
+        self._grace_s = grace_s
+        self._draining: asyncio.Task[None] | None = None
+
+    async def serve_until(self, failed: asyncio.Event) -> None:
+        """Serve until a signal comes or the event is set."""
+        watching = asyncio.create_task(self._stop_when(failed))
+        try:
+            await self.serve()
+        finally:
+            watching.cancel()
+            if self._draining is not None:
+                self._draining.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal: the first one drains, a second one does not wait."""
+        asyncio.get_running_loop().call_soon_threadsafe(self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        else:
+            self._admission.cut_off()
+
+    async def _drain(self) -> None:
+        logger.info("stopping: running requests have %g s", self._grace_s)
+        self._admission.drain()
+        try:
+            async with asyncio.timeout(self._grace_s):
+                await self._admission.drained()
+        except TimeoutError:
+            logger.warning("stopping: the grace is over, requests are given up")
+        self._admission.cut_off()
+        self.should_exit = True
+
+    async def _stop_when(self, failed: asyncio.Event) -> None:
+        await failed.wait()
+        self.should_exit = True

@@ -1,0 +1,118 @@
+"""`asr transcribe`: files to words on stdout, by the same scheduler as the server's."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from prometheus_client import CollectorRegistry
+
+from service.api.formats import Format, render
+from service.engine import create_engine
+from service.engine.base import DepthChoice
+from service.errors import CallerError, ServiceError
+from service.metrics import create_metrics
+from service.scheduling.files import Limits, Transcriber
+from service.settings import Settings
+
+CLOSE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeCommand:
+    """What the command line asked for."""
+
+    files: tuple[Path, ...]
+    choice: DepthChoice
+    form: Format
+    progress: bool
+
+
+def run(command: TranscribeCommand, settings: Settings, out: TextIO, err: TextIO) -> int:
+    """Transcribe the files in order; one that cannot be is reported, and the others go on.
+
+    Returns:
+        0, or 1 when a file or the model could not be used.
+    """
+    return asyncio.run(_run(command, settings, out, err))
+
+
+async def _run(command: TranscribeCommand, settings: Settings, out: TextIO, err: TextIO) -> int:
+    engine = create_engine(
+        settings.engine,
+        model=settings.model,
+        num_threads=settings.engine_threads,
+        fake_realtime_factor=settings.fake_realtime_factor,
+    )
+    # The server's limits protect it from strangers; a file of one's own may be of any length.
+    limits = Limits(
+        max_requests=1,
+        max_audio_s=math.inf,
+        max_request_s=math.inf,
+        batch_windows=settings.batch_windows,
+        decode_threads=1,
+    )
+    metrics = create_metrics(CollectorRegistry())
+    transcriber = Transcriber(engine, metrics, time.monotonic, limits)
+    num_failed = 0
+    try:
+        await transcriber.load()
+        for path in command.files:
+            try:
+                out.write(await _transcribed(transcriber, path, command, err))
+                out.flush()
+            except (CallerError, OSError) as error:
+                num_failed += 1
+                err.write(f"asr: {path}: {_reason(error)}\n")
+    except ServiceError as error:
+        err.write(f"asr: {error}\n")
+        return 1
+    finally:
+        await transcriber.close(timeout_s=CLOSE_TIMEOUT_S)
+    return 1 if num_failed else 0
+
+
+async def _transcribed(
+    transcriber: Transcriber, path: Path, command: TranscribeCommand, err: TextIO
+) -> str:
+    with path.open("rb") as source:
+        show = _progress_line(path, source, err) if command.progress else _no_progress
+        try:
+            transcript = await transcriber.transcribe(
+                source, command.choice, endpoint="cli", on_progress=show
+            )
+        finally:
+            if command.progress:
+                err.write("\r\x1b[K")
+    body = render(transcript, command.form).body
+    return body if body.endswith("\n") or not body else f"{body}\n"
+
+
+def _no_progress(_audio_s: float) -> None:
+    return None
+
+
+def _progress_line(path: Path, source: BinaryIO, err: TextIO) -> Callable[[float], None]:
+    started_s = time.monotonic()
+    size_bytes = max(1, path.stat().st_size)
+
+    def show(audio_s: float) -> None:
+        speed = audio_s / max(1e-9, time.monotonic() - started_s)
+        percent = 100 * source.tell() // size_bytes  # read so far; decoding is one batch ahead
+        minutes, seconds = divmod(round(audio_s), 60)
+        err.write(
+            f"\r\x1b[K{path.name}: {minutes}:{seconds:02d} done, "
+            f"{percent} % of the file read, {speed:.0f}x real time"
+        )
+        err.flush()
+
+    return show
+
+
+def _reason(error: CallerError | OSError) -> str:
+    if isinstance(error, CallerError):
+        return f"{error} ({error.code})"
+    return error.strerror or "cannot be read"

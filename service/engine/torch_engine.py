@@ -1,0 +1,219 @@
+"""The engine on torch: the one module that knows `model_store`, and its errors.
+
+upload --open_audio--> blocks --cut_windows (gate)--> windows --transcribe_windows--> words
+'------------- decoding threads ------------------'   '--------- engine thread ---------'
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from model_store import errors as model_errors
+from model_store.audio import SpeechGate, cut_windows, open_audio
+from model_store.depth import POLICIES, DepthPlan, PlanCatalogue
+from service import errors
+from service.engine.base import (
+    SAMPLE_RATE_HZ,
+    Cost,
+    ModelInfo,
+    PlanInUse,
+    Samples,
+    Segment,
+    StepResult,
+    Window,
+    Word,
+)
+
+logger = logging.getLogger(__name__)
+
+TRANSLATIONS: Mapping[type[model_errors.ModelStoreError], type[errors.ServiceError]] = {
+    model_errors.AudioEmpty: errors.AudioEmpty,
+    model_errors.AudioUndecodable: errors.AudioUndecodable,
+    model_errors.AudioTruncated: errors.AudioTruncated,
+    model_errors.AudioNotFinite: errors.AudioNotFinite,
+    model_errors.AudioFormatUnsupported: errors.AudioFormatUnsupported,
+    model_errors.AudioTooLong: errors.AudioTooLong,
+    model_errors.DropOutOfRange: errors.DropOutOfRange,
+    model_errors.PolicyUnknown: errors.PolicyUnknown,
+    model_errors.PlanInvalid: errors.PlanInvalid,
+    model_errors.DepthRefused: errors.DepthRefused,
+    model_errors.CheckpointError: errors.ModelUnusable,
+    model_errors.ModelUnknown: errors.ModelUnusable,
+}
+"""The library's errors that serving can meet, and what they are called here."""
+
+WARM_UP_S = 2.0
+
+
+class TimedWord(Protocol):
+    """A word of a `WindowTranscript`; times count from the window's start."""
+
+    @property
+    def text(self) -> str: ...  # noqa: D102 as in Word
+    @property
+    def start_s(self) -> float: ...  # noqa: D102
+    @property
+    def end_s(self) -> float: ...  # noqa: D102
+    @property
+    def confidence(self) -> float: ...  # noqa: D102
+
+
+class WindowTranscript(Protocol):
+    """What the library gives for one window."""
+
+    @property
+    def text(self) -> str: ...  # noqa: D102 as in Segment
+    @property
+    def words(self) -> Sequence[TimedWord]: ...  # noqa: D102
+    @property
+    def avg_logprob(self) -> float: ...  # noqa: D102
+    @property
+    def compression_ratio(self) -> float: ...  # noqa: D102
+    @property
+    def flops(self) -> int: ...  # noqa: D102 as in Cost
+    @property
+    def encoder_flops(self) -> int: ...  # noqa: D102
+    @property
+    def full_flops(self) -> int: ...  # noqa: D102
+    @property
+    def encode_s(self) -> float: ...  # noqa: D102
+    @property
+    def decode_s(self) -> float: ...  # noqa: D102
+
+
+class LoadedModel(Protocol):
+    """What this engine needs of a model that `model_store` loaded."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 the name that aliases are made of
+    @property
+    def catalogue(self) -> PlanCatalogue: ...  # noqa: D102 the plans on offer
+    def transcribe_windows(
+        self, windows: list[Samples], plan: DepthPlan, *, words: bool
+    ) -> Sequence[WindowTranscript]:
+        """Transcribe each of the windows, batched."""
+        ...
+
+
+@contextmanager
+def in_our_terms() -> Generator[None]:
+    """Turn the library's errors into ours; their messages are written there, for callers."""
+    try:
+        yield
+    except model_errors.ModelStoreError as error:
+        translation = TRANSLATIONS.get(type(error))
+        if translation is None:
+            raise
+        raise translation(str(error)) from error
+
+
+class TorchEngine:
+    """A model of `model_store` behind the seam.
+
+    Args:
+        load_model: gives the model; called once, on the engine's thread.
+        open_gate: gives the speech gate.
+    """
+
+    def __init__(
+        self, load_model: Callable[[], LoadedModel], open_gate: Callable[[], SpeechGate]
+    ) -> None:
+        self._load_model = load_model
+        self._open_gate = open_gate
+        self._model: LoadedModel | None = None
+        self._gate: SpeechGate | None = None
+
+    def load(self) -> ModelInfo:
+        """Load the model and run its deepest and shallowest plan once, so that no caller waits."""
+        with in_our_terms():
+            model = self._model = self._load_model()
+            self._gate = self._open_gate()
+            offered = model.catalogue.offered
+            silence = np.zeros(round(WARM_UP_S * SAMPLE_RATE_HZ), np.float32)
+            for plan in (offered[0], offered[-1]):
+                model.transcribe_windows([silence], plan, words=True)
+        return ModelInfo(
+            model.name, model.catalogue.num_layers, tuple(map(_plan_in_use, offered)), POLICIES
+        )
+
+    def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:
+        """Ask the model's catalogue."""
+        with in_our_terms():
+            return _plan_in_use(self._loaded().catalogue.choose(drop, max_drop, policy))
+
+    def open_windows(self, source: BinaryIO, *, max_s: float) -> Generator[Window]:
+        """Decode, find speech and cut at quiet places."""
+        assert self._gate is not None, "load comes first"
+        with in_our_terms():
+            for window in cut_windows(open_audio(source, max_s=max_s), gate=self._gate):
+                yield Window(window.samples, window.start_s, window.end_s, window.speech)
+
+    def transcribe(self, windows: Sequence[Window], plan: PlanInUse) -> StepResult:
+        """Run the model over the windows that hold speech; the others cost nothing."""
+        spoken = [window.samples for window in windows if window.speech]
+        transcripts: Sequence[WindowTranscript] = ()
+        if spoken:
+            with in_our_terms():
+                depth = DepthPlan(plan.strides)
+                transcripts = self._loaded().transcribe_windows(spoken, depth, words=True)
+        heard = iter(transcripts)
+        segments = tuple(_segment(window, heard) for window in windows)
+        return StepResult(segments, sum(map(_cost, transcripts), Cost()))
+
+    def _loaded(self) -> LoadedModel:
+        assert self._model is not None, "load comes first"
+        return self._model
+
+
+def create_torch_engine(model: str, *, num_threads: int) -> TorchEngine:
+    """Build the engine for a model's name; torch is imported when it loads."""
+
+    def load_model() -> LoadedModel:
+        import torch  # seconds, and only here
+
+        import model_store
+
+        torch.set_num_threads(num_threads)
+        return model_store.load(model)
+
+    def open_gate() -> SpeechGate:
+        from model_store.audio import SileroGate
+
+        return SileroGate()
+
+    return TorchEngine(load_model, open_gate)
+
+
+def _plan_in_use(plan: DepthPlan) -> PlanInUse:
+    return PlanInUse(plan.strides, plan.effective_layers, plan.num_layers, plan.drop)
+
+
+def _segment(window: Window, heard: Iterator[WindowTranscript]) -> Segment:
+    if not window.speech:
+        return Segment(window.start_s, window.end_s, "", no_speech=True)
+    transcript = next(heard)
+    words = tuple(
+        Word(w.text, window.start_s + w.start_s, window.start_s + w.end_s, w.confidence)
+        for w in transcript.words
+    )
+    return Segment(
+        window.start_s,
+        window.end_s,
+        transcript.text.strip(),
+        words,
+        transcript.avg_logprob,
+        transcript.compression_ratio,
+    )
+
+
+def _cost(transcript: WindowTranscript) -> Cost:
+    return Cost(
+        transcript.flops,
+        transcript.encoder_flops,
+        transcript.full_flops,
+        transcript.encode_s,
+        transcript.decode_s,
+    )
