@@ -2,8 +2,6 @@
 # dependencies change. Needs Python 3.11 or newer and nothing else.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python,$(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null | grep True),$(name))))
 VENV ?= .venv
-HOST ?= 127.0.0.1
-PORT ?= 8000
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FAST := not slow and not gpu and not ray and not weights and not e2e
@@ -43,13 +41,13 @@ cov: $(VENV)/.dev ## Measure branch coverage; fails under the floors
 	$(BIN)/coverage report --include='service/*' --fail-under=95
 	$(BIN)/coverage report --include='model_store/*' --omit='model_store/recipes/*' --fail-under=90
 
-run: $(VENV)/.serve ## Serve the shipped model on HOST:PORT (127.0.0.1:8000)
-	$(BIN)/asr serve --host "$(HOST)" --port "$(PORT)"
+run: $(VENV)/.serve ## Serve the shipped model on HOST and PORT (127.0.0.1, 8000)
+	$(BIN)/asr serve
 
 serve: run ## The same as run
 
 demo: $(VENV)/.serve ## Serve a made-up engine: the whole API without a model
-	$(BIN)/asr serve --host "$(HOST)" --port "$(PORT)" --engine fake
+	$(BIN)/asr serve --engine fake
 
 bench: $(VENV)/.bench ## Install the peers that benchmarks compare with, and list the programs
 	@ls benchmarks/*.py

@@ -10,6 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from service.cli import main
+
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROSE = ("README.md", "CONTRIBUTING.md")
@@ -84,6 +86,16 @@ def test_every_recipe_and_benchmark_named_in_prose_exists(prose: str) -> None:
     ]
 
     assert not missing
+
+
+@pytest.mark.parametrize("prose", PROSE)
+def test_every_asr_command_in_prose_exists(prose: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (line.split() for line in commands_in(prose) if line.startswith("asr ")):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main([words[1], "--help"])
+
+        usage = capsys.readouterr().out
+        assert [word for word in words if word.startswith("--") and word not in usage] == []
 
 
 def test_every_file_named_in_the_readme_tree_exists() -> None:
