@@ -92,6 +92,11 @@ class Transcriber:
             raise Loading("the model is not loaded", retry_after_s=LOADING_RETRY_S)
         return self._info
 
+    @property
+    def num_waiting_steps(self) -> int:
+        """Steps that wait for the engine."""
+        return self._steps.num_waiting
+
     async def load(self) -> ModelInfo:
         """Load the model on the engine's thread and open the door.
 

@@ -65,6 +65,11 @@ class WorkerPool:
         """Jobs that no worker has taken yet."""
         return len(self._queue)
 
+    @property
+    def closed(self) -> bool:
+        """Whether new jobs are refused."""
+        return self._stopping
+
     def submit(self, owner: Hashable, call: Callable[[], T]) -> asyncio.Future[Done[T]]:
         """Queue a call; the future is of the running loop.
 

@@ -1,0 +1,79 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.engine.base import AUTO, DepthChoice
+from service.errors import DropOutOfRange
+from service.scheduling.depth import decided_drop, deepest, parse_choice
+
+
+@pytest.mark.parametrize(
+    ("text", "drop"),
+    [
+        ("0", 0),
+        ("0.5", 0.5),
+        (".25", 0.25),
+        ("5e-1", 0.5),
+        ("+0.1", 0.1),
+        ("-0", 0),
+        ("auto", AUTO),
+    ],
+)
+def test_a_drop_is_read(text: str, drop: float | str) -> None:
+    assert parse_choice(text, None, "ladder") == DepthChoice(drop, None, "ladder")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1",
+        "-1",
+        "abc",
+        "nan",
+        "inf",
+        "-inf",
+        "",
+        " 0.5",
+        "0.5 ",
+        "auto ",
+        "0_5",
+        "1e400",
+        "9" * 999,
+        "\u0660.\u0665",
+    ],
+)
+def test_what_is_no_drop_is_refused_with_the_range(text: str) -> None:
+    with pytest.raises(DropOutOfRange, match=r"'auto' or a number in \[0, 1\), got") as caught:
+        parse_choice(text, None, "ladder")
+
+    assert len(str(caught.value)) < 200
+
+
+def test_max_drop_has_no_auto() -> None:
+    with pytest.raises(DropOutOfRange, match=r"max_drop to be a number in \[0, 1\), got 'auto'"):
+        parse_choice("0", "auto", "ladder")
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_drop_in_range_or_refused(text: str) -> None:
+    try:
+        choice = parse_choice(text, text if text != AUTO else None, "ladder")
+    except DropOutOfRange:
+        return
+    assert choice.drop == AUTO or 0 <= choice.drop < 1
+
+
+def test_an_explicit_drop_is_never_changed() -> None:
+    assert decided_drop(DepthChoice(0.25, 0.5), lambda: 0.9) == 0.25
+
+
+def test_auto_gives_what_is_decided() -> None:
+    assert decided_drop(DepthChoice(), lambda: 0.75) == 0.75
+
+
+def test_auto_stays_within_max_drop() -> None:
+    assert decided_drop(DepthChoice(AUTO, 0.5), lambda: 0.75) == 0.5
+
+
+def test_without_a_controller_auto_is_full_depth() -> None:
+    assert decided_drop(DepthChoice(), deepest) == 0

@@ -1,0 +1,75 @@
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.errors import SettingsInvalid
+from service.settings import PREFIX, Settings, read_settings
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*(n for n in os.environ if n.startswith(PREFIX)), "HOST", "PORT"]:  # noqa: TID251
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_defaults_are_valid() -> None:
+    assert read_settings() == Settings()
+
+
+def test_the_environment_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_MAX_AUDIO_S", "60")
+    monkeypatch.setenv("ASR_ENGINE", "fake")
+
+    assert read_settings().max_audio_s == 60
+    assert read_settings().engine == "fake"
+
+
+@pytest.mark.parametrize("prefix", ["", "ASR_"])
+def test_host_and_port_have_their_usual_names_too(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{prefix}HOST", "0.0.0.0")
+    monkeypatch.setenv(f"{prefix}PORT", "9000")
+
+    assert (read_settings().host, read_settings().port) == ("0.0.0.0", 9000)
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9000")
+    monkeypatch.setenv("ASR_MODEL", "one")
+
+    settings = read_settings(port=9001, model=None)
+
+    assert (settings.port, settings.model) == (9001, "one")
+
+
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_MAX_AUDIO", "60")
+
+    with pytest.raises(SettingsInvalid, match="got 'ASR_MAX_AUDIO'"):
+        read_settings()
+
+
+def test_a_value_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_MAX_REQUESTS", "0")
+
+    with pytest.raises(SettingsInvalid, match="max_requests"):
+        read_settings()
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(SettingsInvalid, match="nonsense"):
+        read_settings(nonsense="1")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@given(st.sampled_from(sorted(Settings.model_fields)))
+def test_every_setting_says_what_it_is(name: str) -> None:
+    assert Settings.model_fields[name].description
