@@ -50,7 +50,7 @@ demo: $(VENV)/.serve ## Serve a made-up engine: the whole API without a model
 	$(BIN)/asr serve --engine fake
 
 bench: $(VENV)/.bench ## Install the peers that benchmarks compare with, and list the programs
-	@ls benchmarks/*.py
+	@grep -rl --include='*.py' '^if __name__' benchmarks | sed 's|/|.|g; s|\.py$$||; s|^|$(BIN)/python -m |' | sort
 
 hooks: $(VENV)/.dev ## Run formatting and checks before each commit (pre-commit)
 	$(BIN)/pre-commit install
