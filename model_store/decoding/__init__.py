@@ -1,0 +1,1 @@
+"""From encoder states to words: incremental decoding, guards, word times."""

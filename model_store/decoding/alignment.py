@@ -1,0 +1,78 @@
+"""Word times from cross-attention: the heads that look at what is being said, and a monotone path.
+
+Dimensions: U = tokens, P = pooled encoder frames, H = watched heads.
+
+Source: Radford et al., Whisper, arXiv 2212.04356, and its `timing.py` (MIT): normalise the
+weights of alignment heads, average them, find the cheapest monotone path.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentHeads:
+    """Heads whose cross-attention follows the audio, by decoder layer.
+
+    Args:
+        by_layer: decoder layer to the heads in it.
+        end_offset_s: mean distance of a path's end of a token from the true one; subtracted.
+    """
+
+    by_layer: Mapping[int, Sequence[int]]
+    end_offset_s: float = 0.0
+
+
+def token_spans(weights_HUP: Array) -> list[tuple[int, int]]:
+    """Give first and one past the last pooled frame of each token.
+
+    Args:
+        weights_HUP: cross-attention weights while predicting each token, of one utterance, with
+            the rows past its end cut off.
+    """
+    cost_UP = -_sharpened(weights_HUP)
+    frames_U = monotone_path(cost_UP)
+    ends = [*frames_U[1:], cost_UP.shape[1]]
+    return [
+        (int(start), max(int(start) + 1, int(end)))
+        for start, end in zip(frames_U, ends, strict=True)
+    ]
+
+
+def monotone_path(cost_UP: Array) -> npt.NDArray[np.int64]:
+    """Give each token's first frame on the cheapest path that never goes back (time warping).
+
+    Each step goes to the next frame, the next token, or both.
+    """
+    tokens, frames = cost_UP.shape
+    total = np.full((tokens + 1, frames + 1), np.inf, np.float32)
+    total[0, 0] = 0
+    step = np.zeros((tokens + 1, frames + 1), np.int8)
+    # Walk anti-diagonals, so that each is one vector operation.
+    for diagonal in range(2, tokens + frames + 1):
+        token = np.arange(max(1, diagonal - frames), min(tokens, diagonal - 1) + 1)
+        frame = diagonal - token
+        before = np.stack(
+            [total[token - 1, frame - 1], total[token - 1, frame], total[token, frame - 1]]
+        )
+        choice = before.argmin(0)
+        step[token, frame] = choice
+        total[token, frame] = before.min(0) + cost_UP[token - 1, frame - 1]
+    first = np.zeros(tokens, np.int64)
+    token, frame = tokens, frames
+    while token > 0:
+        first[token - 1] = frame - 1
+        choice = step[token, frame]
+        token, frame = token - int(choice != 2), frame - int(choice != 1)  # noqa: PLR2004
+    return first
+
+
+def _sharpened(weights_HUP: Array) -> Array:
+    mean = weights_HUP.mean(axis=1, keepdims=True)
+    spread = weights_HUP.std(axis=1, keepdims=True) + 1e-6
+    return ((weights_HUP - mean) / spread).mean(axis=0).astype(np.float32)

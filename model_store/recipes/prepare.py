@@ -1,0 +1,193 @@
+"""Let the frozen teacher hear every training utterance once: texts, alignments, states, posteriors.
+
+    python -m model_store.recipes.prepare --teacher DIR --corpora corpora.toml --out DIR
+
+The TOML names the corpora, in tables [[corpus]]: `manifest`, `text` = "transcript" or "teacher",
+and `max_disagreement`, the word error rate between the two above which an utterance is left out.
+"""
+
+import argparse
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from model_store.backbones.base import EncoderStates
+from model_store.checkpoint import Checkpoint, load_checkpoint
+from model_store.decoding.alignment import token_spans
+from model_store.decoding.greedy import decode_greedy
+from model_store.depth import DepthPlan, DepthSchedule
+from model_store.text.normalise import normalise
+from model_store.text.tokens import Tokenizer
+from model_store.text.wer import word_errors
+from model_store.training.manifest import Utterance, training_utterances
+from model_store.training.precision import autocast
+from model_store.training.reference import TOP_TOKENS, Reference, save_references
+
+SAMPLE_RATE_HZ = 16_000
+BATCH_S = 60.0
+MOST_SILENCE_S = 0.8
+TOKENS_PER_SECOND = 6.5
+LONGEST_S = 24.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """One corpus of the preparation."""
+
+    manifest: Path
+    text: Literal["transcript", "teacher"]
+    max_disagreement: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An utterance with the silence that teacher and student both hear around it."""
+
+    utterance: Utterance
+    samples_S: Tensor
+
+
+def main() -> None:
+    """Prepare every corpus that the TOML names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--corpora", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    settings = tomllib.loads(options.corpora.read_text(encoding="utf-8"))
+    teacher = Teacher(load_checkpoint(options.teacher))
+    for table in settings["corpus"]:
+        manifest = (options.corpora.parent / table.pop("manifest")).resolve()
+        corpus = Corpus(manifest=manifest, **table)
+        target = options.out / manifest.parent.name
+        if target.with_suffix(".json").exists():
+            continue
+        references = list(teacher.references(corpus, np.random.default_rng(options.seed)))
+        save_references(references, target)
+        seconds = sum(r.num_samples for r in references) / SAMPLE_RATE_HZ
+        print(f"{target.name}: {len(references)} utterances, {seconds / 3600:.2f} h", flush=True)
+
+
+class Teacher:
+    """The frozen model that is learned from."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._model = checkpoint.model
+        self._tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
+        self._heads = {
+            int(layer): heads for layer, heads in checkpoint.decoding["alignment_heads"].items()
+        }
+        self._end_offset_s: float = checkpoint.decoding["end_offset_s"]
+        self._end_token = checkpoint.model.config.end_token
+        self._full = DepthSchedule.constant(DepthPlan.full(checkpoint.model.num_layers))
+
+    def references(self, corpus: Corpus, draw: np.random.Generator) -> Iterator[Reference]:
+        """Hear a corpus; utterances whose text is in doubt are left out."""
+        utterances = training_utterances(corpus.manifest, leave_out=True)
+        kept = [item for item in utterances if item.seconds <= LONGEST_S]
+        for batch in _batches(kept):
+            heard = [Heard(item, _with_silence(item, draw)) for item in batch]
+            with torch.inference_mode(), autocast():
+                yield from self._batch(heard, corpus)
+
+    def _batch(self, heard: Sequence[Heard], corpus: Corpus) -> Iterator[Reference]:
+        num_samples_B = torch.tensor([len(item.samples_S) for item in heard])
+        samples_BS = torch.nn.utils.rnn.pad_sequence(
+            [item.samples_S for item in heard], batch_first=True
+        )
+        encoded = self._model.encode(samples_BS.float() / 32768, num_samples_B, self._full)
+        texts = self._texts(heard, encoded, corpus)
+        keep = [row for row, text in enumerate(texts) if text is not None]
+        if not keep:
+            return
+        kept = EncoderStates(encoded.states_BTD[keep], encoded.num_frames_B[keep])
+        token_ids = [self._tokenizer.encode(texts[row] or "") for row in keep]
+        yield from self._forced([heard[row] for row in keep], kept, token_ids)
+
+    def _texts(
+        self, heard: Sequence[Heard], encoded: EncoderStates, corpus: Corpus
+    ) -> list[str | None]:
+        if corpus.text == "transcript":
+            return [item.utterance.transcript for item in heard]
+        limits = [
+            int(TOKENS_PER_SECOND * len(item.samples_S) / SAMPLE_RATE_HZ) + 1 for item in heard
+        ]
+        found = decode_greedy(self._model, encoded, limits, self._end_token)
+        texts: list[str | None] = []
+        for item, hypothesis in zip(heard, found, strict=True):
+            text = self._tokenizer.decode(hypothesis.tokens)
+            doubtful = not hypothesis.ended or not text
+            if item.utterance.transcript and not doubtful:
+                errors = word_errors(normalise(item.utterance.transcript), normalise(text))
+                doubtful = errors.rate > corpus.max_disagreement
+            texts.append(None if doubtful else text)
+        return texts
+
+    def _forced(
+        self, heard: Sequence[Heard], encoded: EncoderStates, token_ids: Sequence[list[int]]
+    ) -> Iterator[Reference]:
+        model, config = self._model, self._model.config
+        target_BU = _padded([[*ids, self._end_token] for ids in token_ids], self._end_token)
+        prompt_B1 = torch.full((len(heard), 1), model.prompt[0])
+        pooled = model.decoder.pool(encoded)
+        cache = model.decoder.begin(pooled, target_BU.shape[1])
+        cache.watched = self._heads
+        state_BUD = model.decoder(torch.cat([prompt_B1, target_BU[:, :-1]], 1), cache)
+        logp_BUV = model.decoder.logits(state_BUD).float().log_softmax(-1)
+        top_BUK = logp_BUV.topk(TOP_TOKENS)
+        weights_BHUP = torch.cat([w for _, w in sorted(cache.weights_BHUP.items())], dim=1).float()
+        pooled_s = config.memory_pool * 384 / SAMPLE_RATE_HZ
+        for row, item in enumerate(heard):
+            tokens, frames = len(token_ids[row]) + 1, int(encoded.num_frames_B[row])
+            weights_HUP = weights_BHUP[row, :, :tokens, : int(pooled.num_rows_B[row])]
+            spans = token_spans(weights_HUP.numpy())
+            end_s = [end * pooled_s - self._end_offset_s for _, end in spans[:-1]]
+            total_s = len(item.samples_S) / SAMPLE_RATE_HZ
+            yield Reference(
+                item.utterance.id,
+                item.samples_S,
+                encoded.states_BTD[row, :frames].to(torch.bfloat16).clone(),
+                target_BU[row, :tokens].to(torch.int32).clone(),
+                torch.tensor([*[min(s, total_s) for s in end_s], total_s]),
+                top_BUK.indices[row, :tokens].to(torch.int32).clone(),
+                top_BUK.values[row, :tokens].to(torch.float16).clone(),
+            )
+
+
+def _batches(utterances: list[Utterance]) -> Iterator[list[Utterance]]:
+    batch: list[Utterance] = []
+    for item in sorted(utterances, key=lambda item: (item.seconds, item.id)):
+        if batch and (len(batch) + 1) * (item.seconds + 2 * MOST_SILENCE_S) > BATCH_S:
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def _with_silence(utterance: Utterance, draw: np.random.Generator) -> Tensor:
+    samples, rate_hz = soundfile.read(utterance.path, dtype="float32", always_2d=True)
+    mono = soxr.resample(samples.mean(1), rate_hz, SAMPLE_RATE_HZ)
+    before, after = (int(s * SAMPLE_RATE_HZ) for s in draw.uniform(0, MOST_SILENCE_S, 2))
+    whole = np.concatenate([np.zeros(before), mono, np.zeros(after)])
+    return torch.from_numpy((whole.clip(-1, 1) * 32767).astype(np.int16))
+
+
+def _padded(rows: list[list[int]], filler: int) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [filler] * (longest - len(row)) for row in rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""A training run as one TOML file: unknown keys are refused, the resolved values saved beside it."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from model_store.errors import RunConfigError
+
+Normalisation = Literal["token", "utterance"]
+"""Mean over tokens (or frames), or sum over them divided by the utterances, as `batchmean` does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSource:
+    """One way of drawing depth plans, and how often.
+
+    Args:
+        kind: `fixed` (the plan given), `strides` (each layer's stride drawn from `strides`),
+            `skip` (keep `kept` layers at random), `bernoulli` (each layer kept with `keep`, drawn
+            again while none is: the papers' way).
+        weight, weight_end: share of the draws at the start and the end of the run.
+    """
+
+    kind: Literal["fixed", "strides", "skip", "bernoulli"]
+    weight: float
+    weight_end: float | None = None
+    plan: str = ""
+    strides: tuple[int, ...] = (1, 2, 4, 8)
+    kept: tuple[int, ...] = ()
+    keep: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingConfig:
+    """Plans, masks and switches of a step.
+
+    Args:
+        plans: where plans come from.
+        full_context: share of the steps without a chunk mask.
+        chunk_frames: masks of the other steps, equally often.
+        switch: share of the masked steps whose strides change at random chunk boundaries.
+        most_switches: changes in one utterance.
+    """
+
+    plans: tuple[PlanSource, ...]
+    full_context: float = 0.4
+    chunk_frames: tuple[int, ...] = (16, 24, 48)
+    switch: float = 0.3
+    most_switches: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """Weights of the losses; zero switches one off.
+
+    Args:
+        task: cross-entropy of the text.
+        end: cross-entropy of the end token, beside its part in the others.
+        kl: KL(reference || student) on the output posteriors.
+        features: squared error of the encoder output over the reference's variance.
+        kl_per, task_per, features_per: what the sums are divided by.
+    """
+
+    task: float = 0.1
+    end: float = 0.05
+    kl: float = 0.5
+    features: float = 1.0
+    kl_per: Normalisation = "token"
+    task_per: Normalisation = "token"
+    features_per: Normalisation = "token"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """What the student hears.
+
+    Args:
+        weights: how often a corpus is heard in an epoch, by name; others once.
+        batch_s: seconds of audio in a step.
+        noise: share of the utterances with noise added, at `noise_db` of signal to noise.
+        gain_db: range of the level change.
+        cut: share of the utterances cut at a random point.
+        cut_margin_s: tokens that end later than this before the cut are not asked for.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict[str, float])
+    batch_s: float = 20.0
+    noise: float = 0.3
+    noise_db: tuple[float, ...] = (5.0, 25.0)
+    gain_db: tuple[float, ...] = (-12.0, 6.0)
+    cut: float = 0.2
+    cut_margin_s: float = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimiserConfig:
+    """AdamW with warm-up and cosine decay; rates by group of parameters."""
+
+    steps: int
+    warmup_steps: int = 100
+    layers: float = 1e-4
+    decoder: float = 2e-5
+    norms: float = 5e-4
+    bypass: float = 1e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """One run.
+
+    Args:
+        seed: of every draw.
+        report_steps: steps between two lines of the log.
+        evaluate_steps: steps between two word error rates by depth.
+        save_s: seconds between two checkpoints.
+    """
+
+    seed: int
+    sampling: SamplingConfig
+    optimiser: OptimiserConfig
+    loss: LossConfig = LossConfig()
+    data: DataConfig = DataConfig()
+    report_steps: int = 50
+    evaluate_steps: int = 600
+    save_s: float = 600.0
+
+
+T = TypeVar("T")
+
+
+def load_run(path: Path) -> RunConfig:
+    """Read a run's TOML.
+
+    Raises:
+        RunConfigError: a key is unknown, missing or of the wrong kind.
+    """
+    return from_table(RunConfig, tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+
+
+def from_table(kind: type[T], table: Mapping[str, Any], where: str) -> T:
+    """Make a dataclass of a TOML table, tables inside it too."""
+    hints = get_type_hints(kind)
+    unknown = sorted(set(table) - set(hints))
+    if unknown:
+        raise RunConfigError(f"expected in {where} only {sorted(hints)}, got {unknown[0]!r}")
+    values = {
+        name: _value(hints[name], value, f"{where}.{name}") for name, value in table.items()
+    }
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise RunConfigError(f"expected in {where} every required key: {error}") from error
+
+
+def to_table(run: RunConfig) -> dict[str, Any]:
+    """Give the resolved values as plain JSON."""
+    return dataclasses.asdict(run)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:  # Any: TOML in, any field out
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
+        return from_table(hint, value, where)
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(inner[0], item, where) for item in value)
+    if origin is Literal and value in inner:
+        return value
+    if hint in {float, float | None} and isinstance(value, int | float):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint):
+        return value
+    if origin is not None and issubclass(origin, Mapping) and isinstance(value, dict):
+        return {key: float(number) for key, number in value.items()}
+    raise RunConfigError(f"expected {where} of kind {hint}, got {value!r}")

@@ -1,0 +1,190 @@
+"""Batches of what the student hears, and what the reference made of it.
+
+Dimensions: B = utterances, S = samples, T = encoder frames, U = predicted tokens, K = likeliest
+tokens kept.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from model_store.training.config import DataConfig
+from model_store.training.losses import Targets
+from model_store.training.manifest import read_manifest
+from model_store.training.reference import Reference, load_references
+
+SAMPLE_RATE_HZ = 16_000
+POOL_BATCHES = 24
+SHORTEST_CUT_S = 0.8
+FRAME_SAMPLES = 384
+RECEPTIVE_SAMPLES = 895
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's audio and targets; inputs are the prompt and the text without its last token."""
+
+    samples_BS: Tensor
+    num_samples_B: Tensor
+    input_BU: Tensor
+    targets: Targets
+
+    @property
+    def seconds(self) -> float:
+        """Audio in the batch, padding left out."""
+        return float(self.num_samples_B.sum()) / SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class _Example:
+    samples_S: Tensor
+    reference: Reference
+    frames: int
+    scored_U: Tensor
+    ends: bool
+
+
+class Batches:
+    """Endless batches of similar lengths; `skip` goes to any step without computing it.
+
+    Args:
+        references: of every corpus, by name.
+        noise_S: recordings of noise, joined.
+        prompt: the token every transcript starts from.
+    """
+
+    def __init__(
+        self,
+        references: dict[str, list[Reference]],
+        noise_S: Tensor,
+        prompt: int,
+        config: DataConfig,
+        seed: int,
+    ) -> None:
+        self._references = references
+        self._noise_S = noise_S
+        self._prompt = prompt
+        self._config = config
+        self._seed = seed
+
+    def steps(self, start: int = 0) -> Iterator[Batch]:
+        """Give the batches from a step on; each depends on seed and step alone."""
+        step = 0
+        epoch = 0
+        while True:
+            for group in self._epoch(epoch):
+                if step >= start:
+                    yield self._batch(group, torch.Generator().manual_seed(self._seed * 10**7 + step))
+                step += 1
+            epoch += 1
+
+    def _epoch(self, epoch: int) -> list[list[Reference]]:
+        draw = np.random.default_rng((self._seed, epoch))
+        chosen: list[Reference] = []
+        for name, corpus in self._references.items():
+            weight = self._config.weights.get(name, 1.0)
+            whole, part = int(weight), weight - int(weight)
+            chosen += corpus * whole
+            chosen += [item for item in corpus if draw.random() < part]
+        order = draw.permutation(len(chosen))
+        shuffled = [chosen[index] for index in order]
+        pool = POOL_BATCHES * 6
+        groups: list[list[Reference]] = []
+        for start in range(0, len(shuffled), pool):
+            part_of = sorted(shuffled[start : start + pool], key=lambda r: r.num_samples)
+            groups += self._grouped(part_of)
+        return [groups[index] for index in draw.permutation(len(groups))]
+
+    def _grouped(self, items: Sequence[Reference]) -> list[list[Reference]]:
+        most = self._config.batch_s * SAMPLE_RATE_HZ
+        groups: list[list[Reference]] = [[]]
+        for item in items:
+            if groups[-1] and (len(groups[-1]) + 1) * item.num_samples > most:
+                groups.append([])
+            groups[-1].append(item)
+        return groups
+
+    def _batch(self, group: Sequence[Reference], draw: torch.Generator) -> Batch:
+        examples = [self._example(item, draw) for item in group]
+        samples_BS = pad_sequence([e.samples_S for e in examples], batch_first=True)
+        token_BU = _pad([e.reference.token_U.long() for e in examples])
+        scored_BU = _pad([e.scored_U for e in examples])
+        ends_B1 = torch.tensor([[e.ends] for e in examples])
+        last_B = torch.tensor([len(e.reference.token_U) - 1 for e in examples])
+        end_BU = (torch.arange(token_BU.shape[1]) == last_B[:, None]) & ends_B1
+        frames_B = torch.tensor([e.frames for e in examples])
+        states_BTD = _pad([e.reference.states_TD[: e.frames] for e in examples])
+        targets = Targets(
+            states_BTD=states_BTD,
+            frame_BT=torch.arange(states_BTD.shape[1]) < frames_B[:, None],
+            token_BU=token_BU,
+            scored_BU=scored_BU,
+            end_BU=end_BU,
+            top_token_BUK=_pad([e.reference.top_token_UK.long() for e in examples]),
+            top_logp_BUK=_pad([e.reference.top_logp_UK for e in examples]),
+        )
+        prompt_B1 = torch.full((len(examples), 1), self._prompt)
+        return Batch(
+            samples_BS=samples_BS,
+            num_samples_B=torch.tensor([len(e.samples_S) for e in examples]),
+            input_BU=torch.cat([prompt_B1, token_BU[:, :-1]], dim=1),
+            targets=targets,
+        )
+
+    def _example(self, reference: Reference, draw: torch.Generator) -> _Example:
+        config = self._config
+        samples_S = reference.samples_S.float() / 32768
+        total_s = len(samples_S) / SAMPLE_RATE_HZ
+        ends = True
+        scored_U = torch.ones(len(reference.token_U), dtype=torch.bool)
+        scored_U[-1] = False
+        if _uniform(draw) < config.cut and total_s > 2 * SHORTEST_CUT_S:
+            cut_s = _uniform(draw, SHORTEST_CUT_S, total_s - SHORTEST_CUT_S / 2)
+            samples_S = samples_S[: int(cut_s * SAMPLE_RATE_HZ)]
+            scored_U &= reference.end_s_U <= cut_s - config.cut_margin_s
+            ends = False
+        samples_S = samples_S * 10 ** (_uniform(draw, *config.gain_db) / 20)
+        if _uniform(draw) < config.noise and len(self._noise_S) > len(samples_S):
+            samples_S = samples_S + self._noise(samples_S, draw)
+        frames = _frames(len(samples_S))
+        return _Example(samples_S.clamp(-1, 1), reference, frames, scored_U, ends)
+
+    def _noise(self, samples_S: Tensor, draw: torch.Generator) -> Tensor:
+        room = len(self._noise_S) - len(samples_S)
+        start = int(torch.randint(room, (1,), generator=draw).item())
+        noise_S = self._noise_S[start : start + len(samples_S)]
+        ratio_db = _uniform(draw, *self._config.noise_db)
+        level = samples_S.square().mean().sqrt() / noise_S.square().mean().sqrt().clamp(min=1e-5)
+        return noise_S * level * 10 ** (-ratio_db / 20)
+
+
+def load_corpora(folder: Path) -> dict[str, list[Reference]]:
+    """Read every corpus that `recipes.prepare` wrote into a folder."""
+    return {path.stem: load_references(path) for path in sorted(folder.glob("*.json"))}
+
+
+def load_noise(manifest: Path) -> Tensor:
+    """Join the recordings of a manifest of noise."""
+    parts = [soundfile.read(item.path, dtype="float32")[0] for item in read_manifest(manifest)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _frames(num_samples: int) -> int:
+    return max(1, (num_samples - RECEPTIVE_SAMPLES) // FRAME_SAMPLES + 1)
+
+
+def _pad(rows: Sequence[Tensor]) -> Tensor:
+    return pad_sequence(list(rows), batch_first=True)
+
+
+def _uniform(draw: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
+    value = float(torch.rand(1, generator=draw).item())
+    assert math.isfinite(low) and high >= low
+    return low + (high - low) * value

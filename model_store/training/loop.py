@@ -1,0 +1,249 @@
+"""The training loop: one plan a step, resumable to the step, seeded."""
+
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from model_store.backbones import SpeechModule
+from model_store.depth import DepthSchedule
+from model_store.training.config import OptimiserConfig, RunConfig, to_table
+from model_store.training.data import Batch, Batches
+from model_store.training.losses import total_loss
+from model_store.training.precision import autocast
+from model_store.training.sampling import DepthSampler
+
+STATE_FILE = "training.safetensors"
+PROGRESS_FILE = "training.json"
+NORM_LIKE = ("norm", "pool_RD", "give_RD")
+
+Report = Callable[[int, SpeechModule], None]
+"""Called every `evaluate_steps` with the step and the student."""
+
+
+@dataclass(slots=True)
+class Running:
+    """Losses since the last report, by depth plan."""
+
+    total: dict[str, list[float]]
+    parts: dict[str, list[float]]
+    seconds: float = 0.0
+
+    @classmethod
+    def empty(cls) -> "Running":
+        """Nothing heard yet."""
+        return cls(defaultdict(list), defaultdict(list))
+
+
+class Trainer:
+    """Trains one student.
+
+    Args:
+        student: of the reference's initialisation.
+        batches: what it hears.
+        config: the run.
+        folder: where the resolved config, the log and the checkpoints go.
+        report: evaluates on the way; may be slow.
+    """
+
+    def __init__(
+        self,
+        student: SpeechModule,
+        batches: Batches,
+        config: RunConfig,
+        folder: Path,
+        report: Report,
+    ) -> None:
+        self._student = student
+        self._batches = batches
+        self._config = config
+        self._folder = folder
+        self._report = report
+        self._device = next(student.parameters()).device
+        self._draw = torch.Generator().manual_seed(config.seed)
+        self._sampler = DepthSampler(config.sampling, student.num_layers, self._draw)
+        self._optimiser = torch.optim.AdamW(
+            parameter_groups(student, config.optimiser), betas=(0.9, 0.98), eps=1e-8, fused=True
+        )
+        self._step = 0
+        self._trained_s = 0.0
+
+    def run(self) -> None:
+        """Train from the step reached to the last one."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        resolved = json.dumps(to_table(self._config), indent=1)
+        (self._folder / "config.json").write_text(resolved + "\n", encoding="utf-8")
+        self._resume()
+        running, saved = Running.empty(), time.monotonic()
+        for batch in self._remaining():
+            started = time.monotonic()
+            self._take(batch, running)
+            self._step += 1
+            self._trained_s += time.monotonic() - started
+            if self._step % self._config.report_steps == 0:
+                self._log(running)
+                running = Running.empty()
+            last = self._step == self._config.optimiser.steps
+            if last or time.monotonic() - saved > self._config.save_s:
+                self._save()
+                saved = time.monotonic()
+            if last or self._step % self._config.evaluate_steps == 0:
+                self._report(self._step, self._student)
+
+    def _remaining(self) -> Iterator[Batch]:
+        batches = self._batches.steps(self._step)
+        while self._step < self._config.optimiser.steps:
+            yield next(batches)
+
+    def _take(self, batch: Batch, running: Running) -> None:
+        optimiser = self._config.optimiser
+        batch = moved(batch, self._device)
+        progress = self._step / optimiser.steps
+        for group in self._optimiser.param_groups:
+            group["lr"] = group["peak"] * learning_rate(self._step, optimiser)
+        schedule, chunk_frames = self._sampler.draw(progress, batch.targets.states_BTD.shape[1])
+        self._student.train()
+        with autocast():
+            states_BTD, logits_BUV = forced(self._student, batch, schedule, chunk_frames)
+        loss, parts = total_loss(states_BTD, logits_BUV, batch.targets, self._config.loss)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        trained = [p for g in self._optimiser.param_groups for p in g["params"]]
+        nn.utils.clip_grad_norm_(trained, optimiser.clip)
+        self._optimiser.step()
+        running.total[str(schedule.parts[0][1])].append(float(loss.detach()))
+        for name, value in parts.items():
+            running.parts[name].append(value)
+        running.seconds += batch.seconds
+
+    def _log(self, running: Running) -> None:
+        steps = self._config.optimiser.steps
+        heard = {name: _mean(values) for name, values in running.parts.items()}
+        line = {
+            "step": self._step,
+            "of": steps,
+            "trained_s": round(self._trained_s, 1),
+            "audio_s": round(running.seconds, 1),
+            **{name: round(value, 4) for name, value in heard.items()},
+            "by_plan": {name: round(_mean(v), 3) for name, v in running.total.items()},
+        }
+        with (self._folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+        done = int(30 * self._step / steps)
+        bar = "#" * done + "." * (30 - done)
+        losses = " ".join(f"{name} {value:.3f}" for name, value in heard.items())
+        pace_s = self._trained_s / max(1, self._step - self._first)
+        print(f"[{bar}] {self._step}/{steps} {pace_s:.2f} s/step {losses}", flush=True)
+
+    def _save(self) -> None:
+        state: dict[str, Tensor] = {
+            f"model.{name}": value.contiguous()
+            for name, value in self._student.state_dict().items()
+        }
+        names = {id(p): name for name, p in self._student.named_parameters()}
+        for parameter, moments in self._optimiser.state.items():
+            for moment, value in moments.items():
+                state[f"{moment}.{names[id(parameter)]}"] = value
+        state["generator"] = self._draw.get_state()
+        target = self._folder / STATE_FILE
+        partial = target.with_suffix(".partial")
+        save_file(state, partial)
+        partial.replace(target)
+        progress = {"step": self._step, "trained_s": self._trained_s}
+        (self._folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
+
+    def _resume(self) -> None:
+        target = self._folder / STATE_FILE
+        self._first = 0
+        if not target.exists():
+            return
+        progress = json.loads((self._folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        state = load_file(target)
+        model = {n.removeprefix("model."): v for n, v in state.items() if n.startswith("model.")}
+        self._student.load_state_dict(model)
+        trained = {id(p) for group in self._optimiser.param_groups for p in group["params"]}
+        for name, parameter in self._student.named_parameters():
+            if id(parameter) in trained and f"exp_avg.{name}" in state:
+                self._optimiser.state[parameter] = {
+                    moment: state[f"{moment}.{name}"] for moment in ("step", "exp_avg", "exp_avg_sq")
+                }
+        self._draw.set_state(state["generator"])
+        self._step, self._trained_s = progress["step"], progress["trained_s"]
+
+
+def forced(
+    student: SpeechModule, batch: Batch, schedule: DepthSchedule, chunk_frames: int | None
+) -> tuple[Tensor, Tensor]:
+    """Give encoder states and the decoder's scores along the batch's text."""
+    encoded = student.encode(batch.samples_BS, batch.num_samples_B, schedule, chunk_frames)
+    cache = student.decoder.begin(student.decoder.pool(encoded), batch.input_BU.shape[1])
+    logits_BUV = student.decoder.logits(student.decoder(batch.input_BU, cache))
+    return encoded.states_BTD, logits_BUV
+
+
+def parameter_groups(student: SpeechModule, config: OptimiserConfig) -> list[dict[str, object]]:
+    """Sort the parameters by learning rate; front end and token embedding stay as they are."""
+    groups: dict[str, list[nn.Parameter]] = {"layers": [], "decoder": [], "norms": [], "bypass": []}
+    for name, parameter in student.named_parameters():
+        if name.startswith("encoder.front_end") or "embedding" in name:
+            parameter.requires_grad_(False)  # noqa: FBT003
+            continue
+        groups[_group(name)].append(parameter)
+    rates = {
+        "layers": config.layers,
+        "decoder": config.decoder,
+        "norms": config.norms,
+        "bypass": config.bypass,
+    }
+    return [
+        {
+            "params": parameters,
+            "lr": rates[name],
+            "peak": rates[name],
+            "weight_decay": 0.0 if name == "norms" else config.weight_decay,
+        }
+        for name, parameters in groups.items()
+        if parameters
+    ]
+
+
+def learning_rate(step: int, config: OptimiserConfig) -> float:
+    """Give the share of the peak rate: linear warm-up, then half a cosine to zero."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Bring a batch to where the student is."""
+    if device.type == "cpu":
+        return batch
+    targets = type(batch.targets)(
+        *(getattr(batch.targets, name).to(device) for name in batch.targets.__slots__)
+    )
+    return Batch(
+        batch.samples_BS.to(device),
+        batch.num_samples_B.to(device),
+        batch.input_BU.to(device),
+        targets,
+    )
+
+
+def _group(name: str) -> str:
+    if ".bypass." in name:
+        return "bypass"
+    if name.startswith("encoder."):
+        return "norms" if any(part in name for part in NORM_LIKE) else "layers"
+    return "norms" if "pool_RD" in name else "decoder"
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(1, len(values))
