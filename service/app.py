@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api.accounts import RequestAccounts
 from service.api.health import health_router
+from service.api.lingering import Lingering
 from service.api.models import models_router
 from service.api.problems import install_problems
 from service.api.transcribe import TranscribeRoute, transcribe_router
@@ -60,14 +61,14 @@ def create_service(
         clock: monotonic seconds.
         on_load_failed: called when the model cannot be loaded, so that the process can end.
     """
-    metrics = create_metrics(registry)
+    metrics, release = create_metrics(registry), _version()
     transcriber = Transcriber(engine, metrics, clock, _limits(settings))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         # Not awaited before the first request: /livez has to answer while the model loads.
         tasks = [
-            asyncio.create_task(_load(transcriber, metrics, on_load_failed)),
+            asyncio.create_task(_load(transcriber, metrics, release, on_load_failed)),
             asyncio.create_task(_watch_loop(metrics, clock)),
         ]
         try:
@@ -80,7 +81,7 @@ def create_service(
 
     app = FastAPI(
         title="elastic-asr",
-        version=_version(),
+        version=release,
         description="Speech recognition whose encoder depth is a dial.",
         lifespan=lifespan,
     )
@@ -91,6 +92,7 @@ def create_service(
     )
     memory = UploadMemory(settings.max_upload_memory_bytes)
     app.add_middleware(RequestAccounts, metrics=metrics, clock=clock)
+    app.add_middleware(Lingering)
     install_problems(app, metrics)
     app.include_router(
         transcribe_router(TranscribeRoute(transcriber, memory, uploads, metrics, clock))
@@ -118,7 +120,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 async def _load(
-    transcriber: Transcriber, metrics: Metrics, on_load_failed: Callable[[], None]
+    transcriber: Transcriber, metrics: Metrics, release: str, on_load_failed: Callable[[], None]
 ) -> None:
     metrics.process.model_ready.set(0)
     try:
@@ -127,7 +129,7 @@ async def _load(
         logger.error("the model cannot be loaded: %s", error)  # noqa: TRY400 its message is ours
         on_load_failed()
         return
-    metrics.process.build_info.labels(_version(), info.name, str(info.layers_total)).set(1)
+    metrics.process.build_info.labels(release, info.name, str(info.layers_total)).set(1)
     metrics.process.model_ready.set(1)
     logger.info("serving %s, %d layers", info.name, info.layers_total)
 

@@ -99,7 +99,10 @@ async def running(
 ) -> AsyncGenerator[Running]:
     """Run the whole app on an engine, the fake one unless told otherwise."""
     registry = CollectorRegistry()
-    service = create_service(Settings(**settings), engine or FakeEngine(), registry, time.monotonic)
+    # On a thread, as it is built before the loop runs: it reads its version from the disk.
+    service = await asyncio.to_thread(
+        create_service, Settings(**settings), engine or FakeEngine(), registry, time.monotonic
+    )
     transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)
     async with (
         service.app.router.lifespan_context(service.app),

@@ -5,16 +5,12 @@
 `code` is stable and `message` is for people. The shape is the one OpenAI clients look for as well.
 """
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from service import errors
 from service.errors import ServiceError
@@ -47,10 +43,6 @@ STATUS: Mapping[type[ServiceError], int] = {
     errors.ModelUnusable: 500,
 }
 
-LINGER_S = 5.0
-"""Seconds for which the rest of a refused upload is read and thrown away. Clients that read their
-answer only when they have sent everything would see a reset connection instead of it."""
-
 INTERNAL_STATUS = 500
 INTERNAL_CODE = "internal_error"
 # The rest of such a body may still be on its way, however long it is.
@@ -65,42 +57,20 @@ def problem(
     return JSONResponse(body, status, dict(headers or {}))
 
 
-def response_to(error: ServiceError) -> Response:
+def response_to(error: ServiceError) -> JSONResponse:
     """Make the answer to an error of ours."""
     headers: dict[str, str] = {}
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
-    answer = problem(STATUS[type(error)], error.code, str(error), headers)
-    return LastAnswer(answer) if isinstance(error, _REFUSES_BODY) else answer
-
-
-class LastAnswer(Response):
-    """An answer to a request whose body is not read to its end; closes the connection.
-
-    Args:
-        answer: what is said.
-    """
-
-    def __init__(self, answer: Response) -> None:
-        headers = {**answer.headers, "Connection": "close"}
-        super().__init__(answer.body, answer.status_code, headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, then linger until the client has sent what it wanted or time is up."""
-        start = {"status": self.status_code, "headers": self.raw_headers}
-        await send({"type": "http.response.start", **start})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
-                while (await receive()).get("more_body", False):
-                    pass
-        await send({"type": "http.response.body", "body": b""})
+    if isinstance(error, _REFUSES_BODY):
+        headers["Connection"] = "close"
+    return problem(STATUS[type(error)], error.code, str(error), headers)
 
 
 def install_problems(app: FastAPI, metrics: Metrics) -> None:
     """Have every error answered in the one shape, and refusals counted."""
 
-    async def answer_error(_request: Request, error: Exception) -> Response:
+    async def answer_error(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ServiceError), "registered for our errors alone"
         if isinstance(error, errors.Unavailable):
             metrics.requests.admission_rejected.labels(error.code).inc()
@@ -108,7 +78,7 @@ def install_problems(app: FastAPI, metrics: Metrics) -> None:
             metrics.requests.decode_rejected.labels(error.code).inc()
         return response_to(error)
 
-    async def answer_validation(_request: Request, error: Exception) -> Response:
+    async def answer_validation(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError), "registered for that alone"
         return response_to(errors.ParameterInvalid(_in_words(error)))
 
