@@ -120,6 +120,14 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert not broken
 
 
+def test_every_test_that_the_security_page_names_exists() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/.]+)`", page))
+
+    assert named
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
 def test_every_dependency_is_pinned_inside_its_range() -> None:
     pinned = pins()
     unpinned = {"torchaudio"}  # has to match torch, so it is never pinned beside it
