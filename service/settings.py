@@ -22,55 +22,59 @@ class Settings(BaseSettings):
     )
 
     host: str = Field(
-        "127.0.0.1",
+        default="127.0.0.1",
         validation_alias=AliasChoices("ASR_HOST", "HOST"),
         description="Address to listen on; 0.0.0.0 for all. HOST works too.",
     )
     port: int = Field(
-        8000,
+        default=8000,
         ge=0,
         le=65535,
         validation_alias=AliasChoices("ASR_PORT", "PORT"),
         description="Port to listen on; 0 takes a free one. PORT works too.",
     )
     engine: Literal["auto", "torch", "fake"] = Field(
-        "auto", description="What computes; fake needs no model and makes words up."
+        default="auto", description="What computes; fake needs no model and makes words up."
     )
     model: str = Field(
-        "moonshine-base-elastic",
+        default="moonshine-base-elastic",
         min_length=1,
         description="A shipped model, a folder with a checkpoint, or a hub identifier.",
     )
-    engine_threads: int = Field(1, ge=1, description="Threads that one engine step may use.")
-    decode_threads: int = Field(2, ge=1, description="Uploads that are decoded at once.")
+    engine_threads: int = Field(
+        default=1, ge=1, description="Threads that one engine step may use."
+    )
+    decode_threads: int = Field(default=2, ge=1, description="Uploads that are decoded at once.")
     batch_windows: int = Field(
-        4, ge=1, le=64, description="Windows (up to 24 s each) of one engine step."
+        default=4, ge=1, le=64, description="Windows (up to 24 s each) of one engine step."
     )
-    max_requests: int = Field(16, ge=1, description="Files in work at once; more get 503.")
-    max_upload_bytes: int = Field(512 * MEBIBYTE, ge=1, description="Bytes of one upload.")
+    max_requests: int = Field(default=16, ge=1, description="Files in work at once; more get 503.")
+    max_upload_bytes: int = Field(default=512 * MEBIBYTE, ge=1, description="Bytes of one upload.")
     max_upload_memory_bytes: int = Field(
-        1024 * MEBIBYTE, ge=1, description="Bytes of all uploads together; they stay in memory."
+        default=1024 * MEBIBYTE,
+        ge=1,
+        description="Bytes of all uploads together; they stay in memory.",
     )
-    max_audio_s: float = Field(4 * HOUR_S, gt=0, description="Decoded length of one file.")
-    max_request_s: float = Field(HOUR_S, gt=0, description="Time one file may be in work.")
+    max_audio_s: float = Field(default=4 * HOUR_S, gt=0, description="Decoded length of one file.")
+    max_request_s: float = Field(default=HOUR_S, gt=0, description="Time one file may be in work.")
     upload_grace_s: float = Field(
-        20.0, gt=0, description="Head start of an upload before its rate is judged."
+        default=20.0, gt=0, description="Head start of an upload before its rate is judged."
     )
     upload_min_bytes_per_s: float = Field(
-        16_000.0, gt=0, description="Slowest rate at which an upload is waited for."
+        default=16_000.0, gt=0, description="Slowest rate at which an upload is waited for."
     )
     header_timeout_s: float = Field(
-        10.0, gt=0, description="Time a connection has for its first request's head."
+        default=10.0, gt=0, description="Time a connection has for its first request's head."
     )
-    keep_alive_s: int = Field(5, ge=0, description="Time an idle connection stays open.")
+    keep_alive_s: int = Field(default=5, ge=0, description="Time an idle connection stays open.")
     shutdown_grace_s: float = Field(
-        20.0, ge=0, description="Time that running requests have to finish after SIGTERM."
+        default=20.0, ge=0, description="Time that running requests have to finish after SIGTERM."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe event that is logged."
+        default="info", description="Least severe event that is logged."
     )
     fake_realtime_factor: float = Field(
-        0.0, ge=0, description="Seconds the fake engine spends on a second of speech."
+        default=0.0, ge=0, description="Seconds the fake engine spends on a second of speech."
     )
 
 

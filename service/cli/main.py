@@ -4,9 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
 from service.logs import configure_logs
+
+if TYPE_CHECKING:
+    from service.engine.base import Engine
+    from service.settings import Settings
 
 EXIT_WRONG_USE = 2
 
@@ -29,7 +34,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         host=parsed.host, port=parsed.port, engine=parsed.engine, model=parsed.model
     )
     configure_logs(settings.log_level)
-    return serve(settings)
+    return serve(settings, _engine(settings))
 
 
 def _transcribe(parsed: argparse.Namespace) -> int:
@@ -44,8 +49,20 @@ def _transcribe(parsed: argparse.Namespace) -> int:
         choice=parse_choice(parsed.drop, parsed.max_drop, parsed.policy),
         form=parsed.format,
         progress=parsed.progress or sys.stderr.isatty(),
+        batch_windows=settings.batch_windows,
     )
-    return run(command, settings, sys.stdout, sys.stderr)
+    return run(command, _engine(settings), sys.stdout, sys.stderr)
+
+
+def _engine(settings: "Settings") -> "Engine":
+    from service.engine import create_engine
+
+    return create_engine(
+        settings.engine,
+        model=settings.model,
+        num_threads=settings.engine_threads,
+        fake_realtime_factor=settings.fake_realtime_factor,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service.app import create_service
 from service.cli.connections import protocol_with_deadline
-from service.engine import create_engine
+from service.engine.base import Engine
 from service.scheduling.admission import Admission
 from service.settings import Settings
 
@@ -23,18 +23,16 @@ FLUSH_S = 2
 """Seconds; answers that are ready when the drain ends still have to leave."""
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, engine: Engine) -> int:
     """Serve until told to stop.
+
+    Args:
+        settings: as read.
+        engine: not loaded yet.
 
     Returns:
         0, or 1 when the model could not be loaded.
     """
-    engine = create_engine(
-        settings.engine,
-        model=settings.model,
-        num_threads=settings.engine_threads,
-        fake_realtime_factor=settings.fake_realtime_factor,
-    )
     logger.info("settings: %s", settings.model_dump())
     load_failed = asyncio.Event()
     service = create_service(settings, engine, CollectorRegistry(), time.monotonic, load_failed.set)

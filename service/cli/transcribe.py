@@ -11,12 +11,10 @@ from typing import BinaryIO, TextIO
 from prometheus_client import CollectorRegistry
 
 from service.api.formats import Format, render
-from service.engine import create_engine
-from service.engine.base import DepthChoice
+from service.engine.base import DepthChoice, Engine
 from service.errors import CallerError, ServiceError
 from service.metrics import create_metrics
 from service.scheduling.files import Limits, Transcriber
-from service.settings import Settings
 
 CLOSE_TIMEOUT_S = 2.0
 
@@ -29,30 +27,31 @@ class TranscribeCommand:
     choice: DepthChoice
     form: Format
     progress: bool
+    batch_windows: int
 
 
-def run(command: TranscribeCommand, settings: Settings, out: TextIO, err: TextIO) -> int:
+def run(command: TranscribeCommand, engine: Engine, out: TextIO, err: TextIO) -> int:
     """Transcribe the files in order; one that cannot be is reported, and the others go on.
+
+    Args:
+        command: what to do.
+        engine: not loaded yet.
+        out: takes the words.
+        err: takes progress and what went wrong.
 
     Returns:
         0, or 1 when a file or the model could not be used.
     """
-    return asyncio.run(_run(command, settings, out, err))
+    return asyncio.run(_run(command, engine, out, err))
 
 
-async def _run(command: TranscribeCommand, settings: Settings, out: TextIO, err: TextIO) -> int:
-    engine = create_engine(
-        settings.engine,
-        model=settings.model,
-        num_threads=settings.engine_threads,
-        fake_realtime_factor=settings.fake_realtime_factor,
-    )
+async def _run(command: TranscribeCommand, engine: Engine, out: TextIO, err: TextIO) -> int:
     # The server's limits protect it from strangers; a file of one's own may be of any length.
     limits = Limits(
         max_requests=1,
         max_audio_s=math.inf,
         max_request_s=math.inf,
-        batch_windows=settings.batch_windows,
+        batch_windows=command.batch_windows,
         decode_threads=1,
     )
     metrics = create_metrics(CollectorRegistry())

@@ -1,5 +1,7 @@
 """Real containers through the real decoders and cutting, on a model without weights."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -86,9 +88,11 @@ async def test_eight_channels_at_192_khz_are_bounded() -> None:
         lambda: plain(tone(100, rate_hz=16_000, peak=0.0), 16_000, "FLAC", "PCM_16"),
     ],
 )
-async def test_a_bomb_is_refused_where_decoding_passes_the_cap(recording: "object") -> None:
+async def test_a_bomb_is_refused_where_decoding_passes_the_cap(
+    recording: Callable[[], bytes],
+) -> None:
     model = EchoModel()
-    bomb = recording()  # type: ignore[operator]
+    bomb = recording()
     assert len(bomb) < 100 * 16_000 * 2 / 40
     async with running(echo_engine(model), max_audio_s=30.0) as app:
         answer = await app.transcribe("", bomb)

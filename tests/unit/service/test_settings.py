@@ -67,7 +67,7 @@ def test_an_unknown_setting_is_refused() -> None:
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
-        Settings().port = 1  # type: ignore[misc]
+        Settings().port = 1
 
 
 @given(st.sampled_from(sorted(Settings.model_fields)))

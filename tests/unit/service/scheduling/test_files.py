@@ -28,7 +28,7 @@ from tests.service_kit import PATIENCE_S, FakeClock, Turnstile, until, wav_bytes
 async def transcriber_on(
     engine: FakeEngine, *, load: bool = True, **changes: Any
 ) -> AsyncGenerator[Transcriber]:
-    limits = {
+    limits: dict[str, Any] = {
         "max_requests": 8,
         "max_audio_s": 3600.0,
         "max_request_s": 3600.0,
