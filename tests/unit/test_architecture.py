@@ -24,7 +24,8 @@ DRAWERS = {"utils", "util", "common", "helpers", "helper", "misc", "manager"}
 # What a module may call while it is imported: names for types, loggers, patterns, frozen data.
 DEFINING_CALLS = {
     "NewType", "ParamSpec", "Path", "TypeVar", "TypeVarTuple",
-    "compile", "exp", "files", "frozenset", "getLogger", "items", "len", "log", "max", "min", "range", "split", "tuple",
+    "compile", "exp", "files", "frozenset", "getLogger", "items", "len", "log", "max", "min", "range",
+    "split", "tuple",
     "MappingProxyType", "get_args",
 }  # fmt: skip
 # Upper case, yet no data: what these make can change, listen or wait.
