@@ -144,10 +144,9 @@ def unpack_int8(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(SCALE):
             continue
         scale = stored.get(name + SCALE)
-        value = value.float()
+        state[name] = value.float()
         if scale is not None:
-            value = value * scale.view(-1, *[1] * (value.dim() - 1))
-        state[name] = value
+            state[name] *= scale.view(-1, *[1] * (value.dim() - 1))
     return state
 
 

@@ -1,6 +1,6 @@
 """Audio: any file to 16 kHz mono blocks, where speech is, and windows a recogniser can take."""
 
-from model_store.audio.decode import SAMPLE_RATE_HZ, AudioSource, open_audio
+from model_store.audio.decode import SAMPLE_RATE_HZ, AudioSource, open_audio, read_audio
 from model_store.audio.gate import (
     FRAME_SAMPLES,
     Listener,
@@ -22,5 +22,6 @@ __all__ = [
     "cut_windows",
     "has_speech",
     "open_audio",
+    "read_audio",
     "speech_spans",
 ]

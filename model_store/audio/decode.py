@@ -93,6 +93,11 @@ def open_audio(source: AudioSource, *, max_s: float) -> Iterator[Samples]:
             yield last
 
 
+def read_audio(source: AudioSource, *, max_s: float = 3600.0) -> Samples:
+    """Decode a whole file at once, which is for short ones; arguments and errors as `open_audio`."""
+    return np.concatenate(list(open_audio(source, max_s=max_s)))
+
+
 class _Block(NamedTuple):
     samples: Samples
     rate_hz: int
@@ -138,6 +143,10 @@ def _open_plain(file: BinaryIO, container: Container, head: bytes) -> soundfile.
     except soundfile.SoundFileError:
         file.seek(0)
         return None  # for example mp3 inside a wav, which libavformat knows
+    if container is Container.WAV and not opened.frames:
+        opened.close()
+        file.seek(0)
+        return None  # a streamed wav that says 0: libavformat reads on to the end
     if opened.format not in _PLAIN_FORMATS:
         opened.close()
         raise AudioUndecodable(f"expected audio, got a file that reads as {opened.format!r}")

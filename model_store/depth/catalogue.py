@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model_store.depth.plan import STRIDES, TOLERANCE, DepthPlan
@@ -44,7 +45,7 @@ class PlanCatalogue:
         return cls(
             num_layers,
             tuple(DepthPlan((stride,) * num_layers) for stride in STRIDES),
-            tuple(_first_k(num_layers, kept) for kept in range(num_layers, 0, -1)),
+            tuple(DepthPlan.keeping(range(kept), num_layers) for kept in range(num_layers, 0, -1)),
         )
 
     @property
@@ -100,21 +101,18 @@ class PlanCatalogue:
         Raises:
             PolicyUnknown: no such policy.
         """
-        layers = self.num_layers
         if policy == "ladder":
             return self.offered
         if policy == "uniform":
-            return tuple(DepthPlan((stride,) * layers) for stride in STRIDES)
+            return tuple(DepthPlan((stride,) * self.num_layers) for stride in STRIDES)
         if policy == "skip":
             return _deepest_first(self.skip)
-        kept_range = range(layers, 0, -1)
-        if policy == "first-k":
-            return tuple(_first_k(layers, kept) for kept in kept_range)
-        if policy == "every-other":
-            return tuple(_every_other(layers, kept) for kept in kept_range)
-        if policy == "random-k":
-            return tuple(_random_k(layers, kept, seed) for kept in kept_range)
-        raise PolicyUnknown(f"expected a policy out of {', '.join(POLICIES)}, got {policy!r}")
+        if policy not in KEEPING:
+            raise PolicyUnknown(f"expected a policy out of {', '.join(POLICIES)}, got {policy!r}")
+        return tuple(
+            DepthPlan.keeping(KEEPING[policy](self.num_layers, kept, seed), self.num_layers)
+            for kept in range(self.num_layers, 0, -1)
+        )
 
 
 def check_drop(name: str, value: float) -> None:
@@ -127,16 +125,22 @@ def _deepest_first(plans: tuple[DepthPlan, ...]) -> tuple[DepthPlan, ...]:
     return tuple(sorted(plans, key=lambda plan: -plan.effective_layers))
 
 
-def _first_k(num_layers: int, kept: int) -> DepthPlan:
-    return DepthPlan.keeping(range(kept), num_layers)
+def _first_k(num_layers: int, kept: int, seed: int) -> Sequence[int]:
+    return range(kept)
 
 
-def _every_other(num_layers: int, kept: int) -> DepthPlan:
+def _every_other(num_layers: int, kept: int, seed: int) -> Sequence[int]:
     """Spread the kept layers evenly, the first one always among them."""
-    layers = {round(index * num_layers / kept) for index in range(kept)}
-    return DepthPlan.keeping(sorted(layers), num_layers)
+    return [index * num_layers // kept for index in range(kept)]
 
 
-def _random_k(num_layers: int, kept: int, seed: int) -> DepthPlan:
-    draw = random.Random(seed * num_layers + kept)
-    return DepthPlan.keeping(draw.sample(range(num_layers), kept), num_layers)
+def _random_k(num_layers: int, kept: int, seed: int) -> Sequence[int]:
+    return random.Random(seed * num_layers + kept).sample(range(num_layers), kept)
+
+
+KEEPING: Mapping[str, Callable[[int, int, int], Sequence[int]]] = {
+    "first-k": _first_k,
+    "every-other": _every_other,
+    "random-k": _random_k,
+}
+"""Policies that keep some layers at every frame: layers, kept ones, seed -> indices."""

@@ -18,8 +18,10 @@ import onnxruntime
 import torch
 from onnx import numpy_helper
 
+from model_store.backbones import SpeechModule
 from model_store.backbones.moonshine import Moonshine, MoonshineConfig
 from model_store.backbones.moonshine_names import from_published
+from model_store.backbones.published import fitted
 from model_store.checkpoint import save_checkpoint
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
 
@@ -80,7 +82,7 @@ def published_weights(path: Path, prefix: str) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array.astype(np.float32)) for name, array in named.items()}
 
 
-def build(published: dict[str, torch.Tensor]) -> Moonshine:
+def build(published: dict[str, torch.Tensor]) -> SpeechModule:
     """Make the model that the parameters' own sizes describe."""
     dim = published["encoder.layer_norm.weight"].shape[0]
     config = MoonshineConfig(
@@ -92,14 +94,10 @@ def build(published: dict[str, torch.Tensor]) -> Moonshine:
         vocabulary=published["decoder.embed_tokens.weight"].shape[0],
     )
     model = Moonshine(config)
-    loaded = model.load_state_dict(from_published(published, config), strict=False)
-    ours_alone = ("pool_RD", "give_RD")
-    missing = [name for name in loaded.missing_keys if not any(o in name for o in ours_alone)]
-    assert not missing and not loaded.unexpected_keys, (missing, loaded.unexpected_keys)
-    return model.eval()
+    return fitted(model, from_published(published, config))
 
 
-def encoder_difference(model: Moonshine, encoder: Path, seconds: float = 3.0) -> float:
+def encoder_difference(model: SpeechModule, encoder: Path, seconds: float = 3.0) -> float:
     """Give the largest absolute difference of the encoders' outputs on noise."""
     noise = np.random.default_rng(0).standard_normal((1, int(seconds * 16_000))) * 0.05
     samples_BS = noise.astype(np.float32)

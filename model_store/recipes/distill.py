@@ -1,6 +1,6 @@
-"""Train a student by distillation-based layer dropping, from the references of its teacher.
+r"""Train a student by distillation-based layer dropping, from the references of its teacher.
 
-    python -m model_store.recipes.distill --run RUN.toml --start DIR --references DIR \\
+    python -m model_store.recipes.distill --run RUN.toml --start DIR --references DIR \
         --noise MANIFEST --out DIR
 
 The same command goes on where a run was stopped. `--start` is an untrained student (see
@@ -8,6 +8,7 @@ The same command goes on where a run was stopped. `--start` is an untrained stud
 """
 
 import argparse
+import logging
 import shutil
 from pathlib import Path
 
@@ -27,9 +28,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     for name in ("start", "references", "noise", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--watch", type=Path, nargs="*", default=[], help="manifests to follow WER on")
+    parser.add_argument(
+        "--watch", type=Path, nargs="*", default=[], help="manifests to follow WER on"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
     config = load_run(options.run)
     torch.manual_seed(config.seed)

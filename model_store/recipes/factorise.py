@@ -1,9 +1,9 @@
-"""Make an untrained student of a converted model: cheap front end, pooled memory, bypasses.
+r"""Make an untrained student of a converted model: cheap front end, pooled memory, bypasses.
 
 The second convolution is projected on the principal components of its own output over some
 speech; the decoder's memory is averaged over neighbouring frames. Nothing is trained here.
 
-    python -m model_store.recipes.factorise --model DIR --speech MANIFEST --out DIR \\
+    python -m model_store.recipes.factorise --model DIR --speech MANIFEST --out DIR \
         --rank 256 --memory-pool 4 --bypass-rank 64
 """
 
@@ -12,10 +12,10 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import soundfile
 import torch
 from torch import Tensor
 
+from model_store.audio import read_audio
 from model_store.backbones.moonshine import Moonshine
 from model_store.checkpoint import load_checkpoint, save_checkpoint
 from model_store.training.manifest import training_utterances
@@ -46,7 +46,7 @@ def main() -> None:
     student = Moonshine(config).eval()
     state = dict(teacher.state_dict())
     utterances = training_utterances(options.speech, leave_out=True)[: options.utterances]
-    speech = [torch.from_numpy(soundfile.read(u.path, dtype="float32")[0]) for u in utterances]
+    speech = [torch.from_numpy(read_audio(u.path)) for u in utterances]
     outputs_ND = torch.cat([second_convolution(teacher, samples_S) for samples_S in speech])
     state |= factorised(state, outputs_ND, options.rank)
     own = student.state_dict()

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import torch
 
-from model_store.backbones.moonshine import FRAME_SAMPLES
+from model_store.audio import SAMPLE_RATE_HZ, read_audio
 from model_store.checkpoint import Checkpoint, load_checkpoint
 from model_store.decoding.alignment import token_spans
 from model_store.depth import DepthPlan, DepthSchedule
@@ -26,7 +25,6 @@ from model_store.training.manifest import read_manifest
 
 Array = npt.NDArray[np.float32]
 
-SAMPLE_RATE_HZ = 16_000
 WORDS_PER_UTTERANCE = 6
 MOST_HEADS = 10
 
@@ -61,7 +59,7 @@ def main() -> None:
     utterances = lay_words(options.words, np.random.default_rng(0))
     attended = [attend(checkpoint, tokenizer, utterance) for utterance in utterances]
     heads_per_layer = checkpoint.model.config.num_heads
-    frame_s = checkpoint.model.config.memory_pool * FRAME_SAMPLES / SAMPLE_RATE_HZ
+    frame_s = checkpoint.model.memory_frame_s
     chosen, offset_s, error_s = choose(attended, frame_s)
     by_layer: dict[str, list[int]] = {}
     for head in chosen:
@@ -82,7 +80,7 @@ def lay_words(manifest: Path, draw: np.random.Generator) -> list[KnownWords]:
         ends: list[float] = []
         chosen = clips[start : start + WORDS_PER_UTTERANCE]
         for clip in chosen:
-            parts.append(_trimmed(soundfile.read(clip.path, dtype="float32")[0]))
+            parts.append(_trimmed(read_audio(clip.path)))
             ends.append(sum(map(len, parts)) / SAMPLE_RATE_HZ)
             parts.append(np.zeros(int(draw.uniform(0.15, 0.6) * SAMPLE_RATE_HZ), np.float32))
         text = " ".join(clip.transcript.strip(".,!? ") for clip in chosen)

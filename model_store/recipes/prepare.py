@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from torch import Tensor
 
+from model_store.audio import SAMPLE_RATE_HZ, read_audio
 from model_store.backbones.base import EncoderStates
 from model_store.checkpoint import Checkpoint, load_checkpoint
 from model_store.decoding.alignment import token_spans
@@ -31,7 +30,6 @@ from model_store.training.manifest import Utterance, training_utterances
 from model_store.training.precision import autocast
 from model_store.training.reference import TOP_TOKENS, Reference, save_references
 
-SAMPLE_RATE_HZ = 16_000
 BATCH_S = 60.0
 MOST_SILENCE_S = 0.8
 TOKENS_PER_SECOND = 6.5
@@ -177,8 +175,7 @@ def _batches(utterances: list[Utterance]) -> Iterator[list[Utterance]]:
 
 
 def _with_silence(utterance: Utterance, draw: np.random.Generator) -> Tensor:
-    samples, rate_hz = soundfile.read(utterance.path, dtype="float32", always_2d=True)
-    mono = soxr.resample(samples.mean(1), rate_hz, SAMPLE_RATE_HZ)
+    mono = read_audio(utterance.path)
     before, after = (int(s * SAMPLE_RATE_HZ) for s in draw.uniform(0, MOST_SILENCE_S, 2))
     whole = np.concatenate([np.zeros(before), mono, np.zeros(after)])
     return torch.from_numpy((whole.clip(-1, 1) * 32767).astype(np.int16))

@@ -148,9 +148,7 @@ def from_table(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     unknown = sorted(set(table) - set(hints))
     if unknown:
         raise RunConfigError(f"expected in {where} only {sorted(hints)}, got {unknown[0]!r}")
-    values = {
-        name: _value(hints[name], value, f"{where}.{name}") for name, value in table.items()
-    }
+    values = {name: _value(hints[name], value, f"{where}.{name}") for name, value in table.items()}
     try:
         return kind(**values)
     except TypeError as error:
@@ -162,7 +160,7 @@ def to_table(run: RunConfig) -> dict[str, Any]:
     return dataclasses.asdict(run)
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:  # Any: TOML in, any field out
+def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401, PLR0911 TOML in, any field out
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return from_table(hint, value, where)
     origin, inner = get_origin(hint), get_args(hint)
@@ -174,6 +172,6 @@ def _value(hint: Any, value: Any, where: str) -> Any:  # Any: TOML in, any field
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint):
         return value
-    if origin is not None and issubclass(origin, Mapping) and isinstance(value, dict):
+    if origin is Mapping and isinstance(value, dict):
         return {key: float(number) for key, number in value.items()}
     raise RunConfigError(f"expected {where} of kind {hint}, got {value!r}")

@@ -4,23 +4,22 @@ Dimensions: B = utterances, S = samples, T = encoder frames, U = predicted token
 tokens kept.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from model_store.audio import SAMPLE_RATE_HZ, read_audio
 from model_store.training.config import DataConfig
 from model_store.training.losses import Targets
 from model_store.training.manifest import read_manifest
 from model_store.training.reference import Reference, load_references
 
-SAMPLE_RATE_HZ = 16_000
 POOL_BATCHES = 24
 SHORTEST_CUT_S = 0.8
 FRAME_SAMPLES = 384
@@ -81,7 +80,9 @@ class Batches:
         while True:
             for group in self._epoch(epoch):
                 if step >= start:
-                    yield self._batch(group, torch.Generator().manual_seed(self._seed * 10**7 + step))
+                    yield self._batch(
+                        group, torch.Generator().manual_seed(self._seed * 10**7 + step)
+                    )
                 step += 1
             epoch += 1
 
@@ -98,7 +99,7 @@ class Batches:
         pool = POOL_BATCHES * 6
         groups: list[list[Reference]] = []
         for start in range(0, len(shuffled), pool):
-            part_of = sorted(shuffled[start : start + pool], key=lambda r: r.num_samples)
+            part_of = sorted(shuffled[start : start + pool], key=attrgetter("num_samples"))
             groups += self._grouped(part_of)
         return [groups[index] for index in draw.permutation(len(groups))]
 
@@ -172,7 +173,7 @@ def load_corpora(folder: Path) -> dict[str, list[Reference]]:
 
 def load_noise(manifest: Path) -> Tensor:
     """Join the recordings of a manifest of noise."""
-    parts = [soundfile.read(item.path, dtype="float32")[0] for item in read_manifest(manifest)]
+    parts = [read_audio(item.path) for item in read_manifest(manifest)]
     return torch.from_numpy(np.concatenate(parts))
 
 
@@ -186,5 +187,4 @@ def _pad(rows: Sequence[Tensor]) -> Tensor:
 
 def _uniform(draw: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
     value = float(torch.rand(1, generator=draw).item())
-    assert math.isfinite(low) and high >= low
     return low + (high - low) * value

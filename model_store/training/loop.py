@@ -1,6 +1,7 @@
 """The training loop: one plan a step, resumable to the step, seeded."""
 
 import json
+import logging
 import math
 import time
 from collections import defaultdict
@@ -19,6 +20,8 @@ from model_store.training.data import Batch, Batches
 from model_store.training.losses import total_loss
 from model_store.training.precision import autocast
 from model_store.training.sampling import DepthSampler
+
+logger = logging.getLogger(__name__)
 
 STATE_FILE = "training.safetensors"
 PROGRESS_FILE = "training.json"
@@ -140,7 +143,7 @@ class Trainer:
         bar = "#" * done + "." * (30 - done)
         losses = " ".join(f"{name} {value:.3f}" for name, value in heard.items())
         pace_s = self._trained_s / max(1, self._step - self._first)
-        print(f"[{bar}] {self._step}/{steps} {pace_s:.2f} s/step {losses}", flush=True)
+        logger.info("[%s] %d/%d %.2f s/step %s", bar, self._step, steps, pace_s, losses)
 
     def _save(self) -> None:
         state: dict[str, Tensor] = {
@@ -172,7 +175,8 @@ class Trainer:
         for name, parameter in self._student.named_parameters():
             if id(parameter) in trained and f"exp_avg.{name}" in state:
                 self._optimiser.state[parameter] = {
-                    moment: state[f"{moment}.{name}"] for moment in ("step", "exp_avg", "exp_avg_sq")
+                    moment: state[f"{moment}.{name}"]
+                    for moment in ("step", "exp_avg", "exp_avg_sq")
                 }
         self._draw.set_state(state["generator"])
         self._step, self._trained_s = progress["step"], progress["trained_s"]

@@ -1,13 +1,14 @@
 """Word error rate by depth while a run goes on, on a few held-out utterances."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import soundfile
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from model_store.audio import read_audio
 from model_store.backbones import SpeechModule
 from model_store.checkpoint import Checkpoint
 from model_store.decoding.greedy import decode_greedy
@@ -17,6 +18,8 @@ from model_store.text.tokens import Tokenizer
 from model_store.text.wer import word_errors
 from model_store.training.manifest import held_out_ids, read_manifest
 from model_store.training.precision import autocast
+
+logger = logging.getLogger(__name__)
 
 UTTERANCES = 40
 BATCH = 10
@@ -38,7 +41,7 @@ class ProgressWer:
         stride = max(1, len(found) // UTTERANCES)
         chosen = sorted(found[::stride], key=lambda u: u.seconds)
         self._texts = [normalise(u.transcript) for u in chosen]
-        self._samples = [torch.from_numpy(soundfile.read(u.path, dtype="float32")[0]) for u in chosen]
+        self._samples = [torch.from_numpy(read_audio(u.path)) for u in chosen]
         self._tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
         self._end_token = checkpoint.model.config.end_token
         self._folder = folder
@@ -53,7 +56,7 @@ class ProgressWer:
         with (self._folder / "wer.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps({"step": step, "wer": rates}) + "\n")
         shown = "  ".join(f"{plan} {rate:.1%}" for plan, rate in rates.items())
-        print(f"step {step} WER by depth: {shown}", flush=True)
+        logger.info("step %d WER by depth: %s", step, shown)
 
     def _rate(self, student: SpeechModule, plan: DepthPlan) -> float:
         device = next(student.parameters()).device

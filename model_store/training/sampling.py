@@ -15,9 +15,7 @@ class DepthSampler:
         generator: makes two runs with one seed equal.
     """
 
-    def __init__(
-        self, config: SamplingConfig, num_layers: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: SamplingConfig, num_layers: int, generator: torch.Generator) -> None:
         self._config = config
         self._num_layers = num_layers
         self._generator = generator
@@ -55,7 +53,8 @@ class DepthSampler:
     def _plan(self, sources: tuple[PlanSource, ...], progress: float) -> DepthPlan:
         weights = torch.tensor(
             [
-                s.weight + progress * ((s.weight if s.weight_end is None else s.weight_end) - s.weight)
+                s.weight
+                + progress * ((s.weight if s.weight_end is None else s.weight_end) - s.weight)
                 for s in sources
             ]
         )

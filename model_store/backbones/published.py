@@ -1,0 +1,54 @@
+"""Published checkpoints, as the hub holds them, to our modules."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model_store.backbones import moonshine_names, whisper_names
+from model_store.backbones.build import SpeechModule
+from model_store.backbones.moonshine import Moonshine
+from model_store.backbones.whisper import Whisper
+from model_store.errors import CheckpointError
+
+OURS_ALONE = ("pool_RD", "give_RD")
+"""Parameters that published models lack; they start as means and repeats."""
+
+
+def build_published(values: Mapping[str, Any], weights: Path) -> SpeechModule:
+    """Make a model of a published `config.json` and its safetensors.
+
+    Raises:
+        CheckpointError: the architecture is not one of ours, or the weights do not fit it.
+    """
+    kind = values.get("model_type")
+    try:
+        published = {n.removeprefix("model."): v.float() for n, v in load_file(weights).items()}
+        if kind == "moonshine":
+            sizes = moonshine_names.published_config(values)
+            return fitted(Moonshine(sizes), moonshine_names.from_published(published, sizes))
+        if kind == "whisper":
+            sizes = whisper_names.published_config(values)
+            return fitted(Whisper(sizes), whisper_names.from_published(published, sizes))
+    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"expected the weights of a {kind} model, got others") from error
+    raise CheckpointError(f"expected a model_type of moonshine or whisper, got {kind!r}")
+
+
+def fitted(model: SpeechModule, state: Mapping[str, Tensor]) -> SpeechModule:
+    """Load published parameters; only what is ours alone may be missing.
+
+    Raises:
+        CheckpointError: another parameter is missing or superfluous.
+    """
+    found = model.load_state_dict(state, strict=False)
+    missing = [name for name in found.missing_keys if not any(own in name for own in OURS_ALONE)]
+    if missing or found.unexpected_keys:
+        raise CheckpointError(
+            f"expected the parameters of the architecture, got {missing[:1]} missing "
+            f"and {found.unexpected_keys[:1]} beside them"
+        )
+    return model.eval()

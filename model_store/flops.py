@@ -1,0 +1,124 @@
+"""Operations of what a plan runs: 2 x multiply-adds, encoder and decoder apart, by formula.
+
+Counted: the front end's convolutions as they are factorised, layers, bypasses, the decoder's
+projections of the encoder's states, decoder steps taken, their output rows, and the alignment
+heads' own scores. Left out: pooling and giving back, norms, activations, rotations.
+
+A layer at stride r runs ceil(n / r) rows, each attending to all of them, as a dense masked
+forward does. Equal to `torch.utils.flop_counter` on a real run, in a test.
+"""
+
+from dataclasses import dataclass
+
+from model_store.depth import DepthSchedule
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """One convolution of a front end."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    padding: int = 0
+
+    def positions(self, length: int) -> int:
+        """Output positions for an input length."""
+        return max(0, (length + 2 * self.padding - self.kernel) // self.stride + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSizes:
+    """What the formula needs to know of a model.
+
+    Args:
+        convolutions: the front end, in order; the first takes `samples_per_input` samples a place.
+        mlp_multiply_adds, decoder_mlp_multiply_adds: of one row or token.
+        memory_pool: encoder frames that the decoder sees as one.
+        prompt_tokens: taken in the first decoder step.
+        watched_heads: heads whose scores are computed a second time, for alignment.
+        shortest_input: inputs below this are completed by silence.
+        padded_input: inputs are completed to this many; 0 for none.
+    """
+
+    convolutions: tuple[Convolution, ...]
+    dim: int
+    head_dim: int
+    encoder_layers: int
+    mlp_multiply_adds: int
+    bypass_rank: int
+    decoder_layers: int
+    decoder_mlp_multiply_adds: int
+    memory_pool: int
+    vocabulary: int
+    prompt_tokens: int
+    watched_heads: int = 0
+    samples_per_input: int = 1
+    shortest_input: int = 0
+    padded_input: int = 0
+
+    def num_frames(self, num_samples: int) -> int:
+        """Encoder frames of a number of samples."""
+        length = self._input_length(num_samples)
+        for convolution in self.convolutions:
+            length = convolution.positions(length)
+        return length
+
+    def _input_length(self, num_samples: int) -> int:
+        return max(num_samples // self.samples_per_input, self.shortest_input, self.padded_input)
+
+    def front_end_flops(self, num_samples: int) -> int:
+        """Convolutions alone."""
+        length, total = self._input_length(num_samples), 0
+        for convolution in self.convolutions:
+            length = convolution.positions(length)
+            total += length * convolution.inputs * convolution.outputs * convolution.kernel
+        return 2 * total
+
+
+def encoder_flops(sizes: ModelSizes, schedule: DepthSchedule, num_samples: int) -> int:
+    """Front end, layers and bypasses over one utterance."""
+    num_frames = sizes.num_frames(num_samples)
+    total = sizes.front_end_flops(num_samples)
+    for layer in range(sizes.encoder_layers):
+        rows = schedule.num_rows(layer, num_frames)
+        if rows:
+            total += layer_flops(sizes, rows)
+        else:
+            total += 2 * num_frames * 2 * sizes.dim * sizes.bypass_rank
+    return total
+
+
+def layer_flops(sizes: ModelSizes, rows: int) -> int:
+    """One layer over a number of rows that all attend to each other."""
+    projections = 4 * sizes.dim**2 + sizes.mlp_multiply_adds
+    return 2 * rows * (projections + 2 * rows * sizes.dim)
+
+
+def memory_flops(sizes: ModelSizes, num_samples: int) -> int:
+    """The decoder's keys and values of the encoder's states."""
+    memory = -(-sizes.num_frames(num_samples) // sizes.memory_pool)
+    return 2 * memory * sizes.decoder_layers * 2 * sizes.dim**2
+
+
+def decoder_flops(sizes: ModelSizes, num_samples: int, steps: int) -> int:
+    """Keys and values of the states, then cached decoder steps; the first takes the prompt.
+
+    Args:
+        sizes: of the model.
+        num_samples: of the utterance.
+        steps: decoder steps taken, the one that gave the end token among them.
+    """
+    memory = -(-sizes.num_frames(num_samples) // sizes.memory_pool)
+    total = 0
+    keys = 0
+    for step in range(steps):
+        new = sizes.prompt_tokens if step == 0 else 1
+        keys += new
+        linear = 6 * sizes.dim**2 + sizes.decoder_mlp_multiply_adds
+        attention = 2 * (keys + memory) * sizes.dim
+        aligned = sizes.watched_heads * sizes.head_dim * memory
+        total += new * (sizes.decoder_layers * (linear + attention) + aligned)
+        total += sizes.vocabulary * sizes.dim
+    return 2 * total + memory_flops(sizes, num_samples)

@@ -1,0 +1,67 @@
+"""Names to models: shipped weights, folders, and published checkpoints from the hub."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from model_store.backbones.published import build_published
+from model_store.checkpoint import Checkpoint, load_checkpoint
+from model_store.depth import PlanCatalogue
+from model_store.errors import ModelUnknown
+from model_store.registry.recogniser import Recogniser
+
+DEFAULT_MODEL = "moonshine-base-elastic"
+
+
+def load(name: str = DEFAULT_MODEL) -> Recogniser:
+    """Load a model by name.
+
+    Args:
+        name: shipped weights (`shipped()` lists them), a folder that holds a checkpoint, or an
+            identifier of the hub such as `UsefulSensors/moonshine-base` or `openai/whisper-base`
+            (extra `hub`).
+
+    Raises:
+        ModelUnknown: the name is none of these.
+        CheckpointError: its files are damaged or missing.
+    """
+    folder = Path(name)
+    if name in shipped():
+        folder = weights_folder() / name
+    elif not folder.is_dir():
+        if name.count("/") != 1:
+            known = ", ".join(shipped())
+            raise ModelUnknown(
+                f"expected one of {known}, a folder, or an OWNER/NAME of the hub, got {name!r}"
+            )
+        return Recogniser(name, _from_hub(name))
+    if not (folder / "config.json").is_file():
+        raise ModelUnknown(f"expected a checkpoint with a config.json in {name!r}, got none")
+    return Recogniser(folder.resolve().name, load_checkpoint(folder))
+
+
+def shipped() -> list[str]:
+    """Names of the weights that come with this package."""
+    return sorted(p.parent.name for p in weights_folder().glob("*/config.json"))
+
+
+def weights_folder() -> Path:
+    """Where the shipped weights lie."""
+    return Path(str(resources.files("model_store"))) / "weights"
+
+
+def _from_hub(name: str) -> Checkpoint:
+    """Fetch published weights, rename them, and offer untuned plans."""
+    from huggingface_hub import snapshot_download  # an extra, and only here
+
+    patterns = ["*.json", "*.safetensors", "*.txt"]
+    folder = Path(snapshot_download(name, allow_patterns=patterns))
+    return published_checkpoint(folder)
+
+
+def published_checkpoint(folder: Path) -> Checkpoint:
+    """Read a folder as the hub holds it: `config.json`, `model.safetensors`, `tokenizer.json`."""
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = build_published(values, folder / "model.safetensors")
+    catalogue = PlanCatalogue.untuned(model.num_layers)
+    return Checkpoint(model, catalogue, {}, folder)

@@ -1,0 +1,214 @@
+"""A loaded model: files and windows to words, with their times and what they cost."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model_store.audio import AudioSource, SileroGate, SpeechGate, Window, cut_windows, open_audio
+from model_store.backbones import SpeechModule
+from model_store.checkpoint import Checkpoint
+from model_store.decoding.alignment import AlignmentHeads
+from model_store.decoding.transcribe import Decoded, DecodedWord, WindowDecoder
+from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
+from model_store.flops import ModelSizes, decoder_flops, encoder_flops
+from model_store.registry.sizes import model_sizes
+from model_store.text.tokens import Tokenizer
+
+LONGEST_S = 4 * 3600.0
+BATCH_WINDOWS = 4
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTranscript:
+    """What one window said, and what it cost.
+
+    Args:
+        flops, encoder_flops: estimated operations, of all tries.
+        full_flops: what the full plan would have cost for the same words.
+    """
+
+    text: str
+    words: tuple[DecodedWord, ...]
+    tokens: int
+    avg_logprob: float
+    compression_ratio: float
+    flops: int
+    encoder_flops: int
+    full_flops: int
+    encode_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptSegment:
+    """One window of a file; times from the file's start."""
+
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[DecodedWord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A whole file: words, depth and cost."""
+
+    segments: tuple[TranscriptSegment, ...]
+    plan: DepthPlan
+    audio_s: float
+    flops: int
+    encoder_flops: int
+    elapsed_s: float
+
+    @property
+    def text(self) -> str:
+        """All words, windows joined by spaces."""
+        return " ".join(segment.text for segment in self.segments if segment.text)
+
+
+class Recogniser:
+    """A model that transcribes at any depth it offers.
+
+    Example:
+        >>> import model_store
+        >>> model = model_store.load("moonshine-base-elastic")
+        >>> print(model.transcribe("talk.flac", drop=0.5).text)
+    """
+
+    def __init__(self, name: str, checkpoint: Checkpoint) -> None:
+        self.name = name
+        self.catalogue: PlanCatalogue = checkpoint.catalogue
+        self.module: SpeechModule = checkpoint.model
+        heads = alignment_heads(checkpoint.decoding)
+        watched = sum(len(found) for found in heads.by_layer.values()) if heads else 0
+        self.sizes: ModelSizes = dataclasses.replace(
+            model_sizes(self.module), watched_heads=watched
+        )
+        tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
+        self._decoder = WindowDecoder(self.module, tokenizer, heads)
+
+    @property
+    def num_layers(self) -> int:
+        """Encoder layers, which depth plans are about."""
+        return self.module.num_layers
+
+    def transcribe(
+        self,
+        source: AudioSource | str,
+        *,
+        drop: float = 0.0,
+        policy: str = "ladder",
+        max_s: float = LONGEST_S,
+        gate: SpeechGate | None = None,
+    ) -> Transcript:
+        """Transcribe a file of any length, format, rate and channel count.
+
+        Args:
+            source: path, bytes or an open binary file.
+            drop: share of the depth to give up, in [0, 1).
+            policy: one of `model_store.depth.POLICIES`.
+            max_s: the longest audio that is accepted.
+            gate: tells speech from silence; made when None.
+
+        Raises:
+            AudioError: the audio cannot be used.
+            DepthError: the depth asked for is not on offer.
+        """
+        plan = self.catalogue.choose(drop, policy=policy)
+        started = time.perf_counter()
+        opened = open_audio(Path(source) if isinstance(source, str) else source, max_s=max_s)
+        windows = cut_windows(opened, gate=gate or SileroGate())
+        segments: list[TranscriptSegment] = []
+        flops = in_encoder = 0
+        audio_s = 0.0
+        for batch in _batches(windows):
+            spoken = [window for window in batch if window.speech]
+            audio_s = batch[-1].end_s
+            for window, heard in zip(
+                spoken, self.transcribe_windows([w.samples for w in spoken], plan), strict=True
+            ):
+                segments.append(_segment(window, heard))
+                flops += heard.flops
+                in_encoder += heard.encoder_flops
+        elapsed_s = time.perf_counter() - started
+        return Transcript(tuple(segments), plan, audio_s, flops, in_encoder, elapsed_s)
+
+    def transcribe_windows(
+        self,
+        windows: Sequence[Samples],
+        plan: DepthPlan,
+        *,
+        words: bool = True,
+        chunk_frames: int | None = None,
+    ) -> list[WindowTranscript]:
+        """Transcribe short stretches of speech as one batch, in the order given.
+
+        Args:
+            windows: float32 in [-1, 1] at 16 kHz, each at most half a minute.
+            plan: stride of each layer.
+            words: also give words with times and confidence.
+            chunk_frames: chunk mask, None for full context.
+        """
+        if not windows:
+            return []
+        schedule = DepthSchedule.constant(plan)
+        decoded = self._decoder.decode(windows, schedule, chunk_frames, words=words)
+        return [self._with_cost(item, schedule) for item in decoded]
+
+    def _with_cost(self, decoded: Decoded, schedule: DepthSchedule) -> WindowTranscript:
+        full = DepthSchedule.constant(DepthPlan.full(self.num_layers))
+        in_encoder = in_full = in_decoder = 0
+        for num_samples, steps in decoded.tries:
+            in_encoder += encoder_flops(self.sizes, schedule, num_samples)
+            in_full += encoder_flops(self.sizes, full, num_samples)
+            in_decoder += decoder_flops(self.sizes, num_samples, steps)
+        return WindowTranscript(
+            text=decoded.text,
+            words=decoded.words,
+            tokens=decoded.num_tokens,
+            avg_logprob=decoded.avg_logprob,
+            compression_ratio=decoded.compression_ratio,
+            flops=in_encoder + in_decoder,
+            encoder_flops=in_encoder,
+            full_flops=in_full + in_decoder,
+            encode_s=decoded.encode_s,
+            decode_s=decoded.decode_s,
+        )
+
+
+def alignment_heads(decoding: Mapping[str, Any]) -> AlignmentHeads | None:
+    """Read the heads that `decoding.json` names, where it does."""
+    by_layer = decoding.get("alignment_heads")
+    if not by_layer:
+        return None
+    heads = {int(layer): tuple(found) for layer, found in by_layer.items()}
+    return AlignmentHeads(heads, decoding.get("end_offset_s", 0.0))
+
+
+def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
+    batch: list[Window] = []
+    for window in windows:
+        batch.append(window)
+        if len(batch) == BATCH_WINDOWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _segment(window: Window, heard: WindowTranscript) -> TranscriptSegment:
+    words = tuple(
+        dataclasses.replace(
+            word, start_s=window.start_s + word.start_s, end_s=window.start_s + word.end_s
+        )
+        for word in heard.words
+    )
+    return TranscriptSegment(window.start_s, window.end_s, heard.text, words)
