@@ -24,6 +24,25 @@ class PooledStates:
     num_rows_B: Tensor
 
 
+def pool_memory(states_BTD: Tensor, num_frames_B: Tensor, pool_RD: Tensor) -> PooledStates:
+    """Weigh and add each R frames; the last group repeats the utterance's last frame.
+
+    Args:
+        states_BTD: encoder output.
+        num_frames_B: valid frames of each utterance.
+        pool_RD: weights by place in the group and channel; one row leaves the states as they are.
+    """
+    pool = pool_RD.shape[0]
+    if pool == 1:
+        return PooledStates(states_BTD, num_frames_B)
+    rows = -(-states_BTD.shape[1] // pool)
+    frame_T = torch.arange(rows * pool, device=states_BTD.device)
+    index_BT = torch.minimum(frame_T, num_frames_B[:, None] - 1)
+    filled_BTD = states_BTD.gather(1, index_BT.unsqueeze(-1).expand(-1, -1, states_BTD.shape[2]))
+    pooled_BPD = (filled_BTD.unflatten(1, (rows, pool)) * pool_RD).sum(2)
+    return PooledStates(pooled_BPD, -(-num_frames_B // pool))
+
+
 @dataclass(slots=True)
 class DecoderCache:
     """Keys and values of one batch of transcripts.
@@ -98,9 +117,7 @@ class SelfAttention(nn.Module):
         query_BHGK, key_BHGK, value_BHGK = self._project(x_BGD, context)
         return self._attend(query_BHGK, key_BHGK, value_BHGK, context.mask_BGG)
 
-    def cached(
-        self, x_BUD: Tensor, context: RowContext, layer: int, cache: DecoderCache
-    ) -> Tensor:
+    def cached(self, x_BUD: Tensor, context: RowContext, layer: int, cache: DecoderCache) -> Tensor:
         """Attend to the tokens in the cache and to the new ones, which are added to it."""
         query_BHUK, key_BHUK, value_BHUK = self._project(x_BUD, context)
         start, end = cache.num_tokens, cache.num_tokens + x_BUD.shape[1]

@@ -50,6 +50,16 @@ class SpeechModel(Protocol):
         ...
 
     @property
+    def frame_samples(self) -> int:
+        """Samples from one frame's start to the next one's."""
+        ...
+
+    @property
+    def memory_frame_s(self) -> float:
+        """Seconds of audio in one frame that the decoder sees."""
+        ...
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         """Tokens every transcript starts from."""
         ...
@@ -57,6 +67,10 @@ class SpeechModel(Protocol):
     @property
     def decoder(self) -> AttentionReadOut:
         """The read-out."""
+        ...
+
+    def num_frames(self, num_samples_B: Tensor) -> Tensor:
+        """Encoder frames that utterances of so many samples give."""
         ...
 
     def encode(

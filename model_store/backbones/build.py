@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from model_store.backbones.moonshine import Moonshine, MoonshineConfig
+from model_store.backbones.whisper import Whisper, WhisperConfig
 
-SpeechModule = Moonshine
+SpeechModule = Moonshine | Whisper
 """Any backbone's module."""
 
 
@@ -13,4 +14,13 @@ def _moonshine(sizes: Mapping[str, Any]) -> SpeechModule:  # Any: JSON, checked 
     return Moonshine(MoonshineConfig(**sizes))
 
 
-BACKBONES: Mapping[str, Callable[[Mapping[str, Any]], SpeechModule]] = {"moonshine": _moonshine}
+def _whisper(sizes: Mapping[str, Any]) -> SpeechModule:  # Any: JSON, checked by the dataclass
+    tuples = {name: tuple(sizes[name]) for name in ("prompt", "suppressed") if name in sizes}
+    values: dict[str, Any] = {**sizes, **tuples}
+    return Whisper(WhisperConfig(**values))
+
+
+BACKBONES: Mapping[str, Callable[[Mapping[str, Any]], SpeechModule]] = {
+    "moonshine": _moonshine,
+    "whisper": _whisper,
+}

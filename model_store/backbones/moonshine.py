@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_store.backbones.attention import CrossAttention, DecoderCache, SelfAttention
+from model_store.backbones.attention import CrossAttention, DecoderCache, pool_memory
 from model_store.backbones.base import EncoderStates, PooledStates
-from model_store.backbones.elastic import ElasticLayer, ElasticStack, RowContext, StridedLayerNorm
+from model_store.backbones.blocks import DecoderBlock, EncoderBlock
+from model_store.backbones.elastic import ElasticLayer, ElasticStack, RowContext
 from model_store.backbones.rotary import RotaryFrequencies
 from model_store.depth import DepthSchedule
 
@@ -87,7 +88,7 @@ class FrontEnd(nn.Module):
                 instead of by the whole utterance's.
 
         Shapes:
-            out: x_BTD, `T = num_frames(S)`.
+            out: x_BTD, T = the frames of S samples.
         """
         x_BDN = torch.tanh(self.conv1(samples_BS.unsqueeze(1)))
         normed_BDN = (
@@ -118,24 +119,6 @@ class FrontEnd(nn.Module):
         return (x_BDN - mean_BN[:, None]) * torch.rsqrt(variance_BN[:, None] + 1e-5)
 
 
-class EncoderBlock(nn.Module):
-    """Pre-norm attention and GELU feed-forward."""
-
-    def __init__(self, config: MoonshineConfig) -> None:
-        super().__init__()
-        self.attention_norm = StridedLayerNorm(config.dim, bias=False)
-        self.attention = SelfAttention(config.dim, config.num_heads)
-        self.mlp_norm = StridedLayerNorm(config.dim, bias=False)
-        self.up = nn.Linear(config.dim, config.inner_dim)
-        self.down = nn.Linear(config.inner_dim, config.dim)
-
-    def forward(self, x_BGD: Tensor, context: RowContext) -> Tensor:
-        """Run the layer over rows."""
-        index_G = context.stride_index_G
-        x_BGD = x_BGD + self.attention(self.attention_norm(x_BGD, index_G), context)
-        return x_BGD + self.down(F.gelu(self.up(self.mlp_norm(x_BGD, index_G))))
-
-
 class Encoder(nn.Module):
     """Front end, elastic layers, final norm."""
 
@@ -144,7 +127,11 @@ class Encoder(nn.Module):
         self.front_end = FrontEnd(config)
         self.rotary = RotaryFrequencies(config.rotated)
         layers = [
-            ElasticLayer(EncoderBlock(config), config.dim, config.bypass_rank)
+            ElasticLayer(
+                EncoderBlock(config.dim, config.num_heads, config.inner_dim, bias=False),
+                config.dim,
+                config.bypass_rank,
+            )
             for _ in range(config.encoder_layers)
         ]
         self.stack = ElasticStack(layers, self.rotary)
@@ -159,34 +146,10 @@ class Encoder(nn.Module):
     ) -> EncoderStates:
         """Encode whole utterances; a chunk mask brings running statistics with it."""
         x_BTD = self.front_end(samples_BS, num_samples_B, running=chunk_frames is not None)
-        num_frames_B = num_frames(num_samples_B)
+        num_frames_B = _num_frames(num_samples_B)
         ragged_B = None if bool((num_frames_B == x_BTD.shape[1]).all()) else num_frames_B
         states_BTD = self.norm(self.stack(x_BTD, ragged_B, schedule, chunk_frames))
         return EncoderStates(states_BTD, num_frames_B)
-
-
-class DecoderBlock(nn.Module):
-    """Causal self-attention, cross-attention, gated SiLU feed-forward."""
-
-    def __init__(self, config: MoonshineConfig) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(config.dim, bias=False)
-        self.attention = SelfAttention(config.dim, config.num_heads)
-        self.cross_norm = nn.LayerNorm(config.dim, bias=False)
-        self.cross = CrossAttention(config.dim, config.num_heads)
-        self.mlp_norm = nn.LayerNorm(config.dim, bias=False)
-        self.up = nn.Linear(config.dim, 2 * config.inner_dim)
-        self.down = nn.Linear(config.inner_dim, config.dim)
-
-    def forward(
-        self, x_BUD: Tensor, context: RowContext, layer: int, cache: DecoderCache
-    ) -> Tensor:
-        """Run the layer over new tokens; keys and values go into the cache."""
-        normed_BUD = self.attention_norm(x_BUD)
-        x_BUD = x_BUD + self.attention.cached(normed_BUD, context, layer, cache)
-        x_BUD = x_BUD + self.cross(self.cross_norm(x_BUD), layer, cache)
-        value_BUI, gate_BUI = self.up(self.mlp_norm(x_BUD)).chunk(2, dim=-1)
-        return x_BUD + self.down(F.silu(gate_BUI) * value_BUI)
 
 
 class Decoder(nn.Module):
@@ -196,27 +159,18 @@ class Decoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(config.vocabulary, config.dim)
         self.rotary = RotaryFrequencies(config.rotated)
-        self.layers = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))
+        self.layers = nn.ModuleList(
+            DecoderBlock(config.dim, config.num_heads, config.inner_dim, bias=False, gated=True)
+            for _ in range(config.decoder_layers)
+        )
         self.norm = nn.LayerNorm(config.dim, bias=False)
-        self.memory_pool = config.memory_pool
         self.pool_RD = nn.Parameter(
             torch.full((config.memory_pool, config.dim), 1 / config.memory_pool)
         )
 
     def pool(self, encoded: EncoderStates) -> PooledStates:
         """Average each `memory_pool` frames; the last group repeats the utterance's last frame."""
-        states_BTD, pool = encoded.states_BTD, self.memory_pool
-        num_frames_B = encoded.num_frames_B
-        if pool == 1:
-            return PooledStates(states_BTD, num_frames_B)
-        rows = -(-states_BTD.shape[1] // pool)
-        frame_T = torch.arange(rows * pool, device=states_BTD.device)
-        index_BT = torch.minimum(frame_T, num_frames_B[:, None] - 1)
-        filled_BTD = states_BTD.gather(
-            1, index_BT.unsqueeze(-1).expand(-1, -1, states_BTD.shape[2])
-        )
-        pooled_BPD = (filled_BTD.unflatten(1, (rows, pool)) * self.pool_RD).sum(2)
-        return PooledStates(pooled_BPD, -(-num_frames_B // pool))
+        return pool_memory(encoded.states_BTD, encoded.num_frames_B, self.pool_RD)
 
     def begin(self, pooled: PooledStates, max_tokens: int) -> DecoderCache:
         """Project the cross-attention keys and values once, and make room for tokens."""
@@ -256,9 +210,23 @@ class Moonshine(nn.Module):
         return self.config.encoder_layers
 
     @property
+    def frame_samples(self) -> int:
+        """Samples from one frame's start to the next one's."""
+        return FRAME_SAMPLES
+
+    @property
+    def memory_frame_s(self) -> float:
+        """Seconds of audio in one frame that the decoder sees."""
+        return self.config.memory_pool * FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         """Tokens every transcript starts from."""
         return (self.config.start_token,)
+
+    def num_frames(self, num_samples_B: Tensor) -> Tensor:
+        """Frames that utterances give; shorter than one frame counts as one."""
+        return _num_frames(num_samples_B.clamp(min=RECEPTIVE_SAMPLES))
 
     def encode(
         self,
@@ -275,8 +243,8 @@ class Moonshine(nn.Module):
         )
 
 
-def num_frames(num_samples_B: Tensor) -> Tensor:
-    """Frames that a number of samples gives: whole ones alone, nothing is padded."""
+def _num_frames(num_samples_B: Tensor) -> Tensor:
+    """Whole frames alone: nothing is padded."""
     for kernel, stride in zip(KERNELS, CONV_STRIDES, strict=True):
         num_samples_B = (num_samples_B - kernel) // stride + 1
     return num_samples_B

@@ -1,5 +1,6 @@
 """Published checkpoints, as the hub holds them, to our modules."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ OURS_ALONE = ("pool_RD", "give_RD")
 def build_published(values: Mapping[str, Any], weights: Path) -> SpeechModule:
     """Make a model of a published `config.json` and its safetensors.
 
+    Args:
+        values: of `config.json`.
+        weights: the safetensors file; Whisper's prompt is read from `generation_config.json`
+            beside it.
+
     Raises:
         CheckpointError: the architecture is not one of ours, or the weights do not fit it.
     """
@@ -31,11 +37,26 @@ def build_published(values: Mapping[str, Any], weights: Path) -> SpeechModule:
             sizes = moonshine_names.published_config(values)
             return fitted(Moonshine(sizes), moonshine_names.from_published(published, sizes))
         if kind == "whisper":
-            sizes = whisper_names.published_config(values)
+            generation = read_generation(weights.parent)
+            sizes = whisper_names.published_config(values, generation)
             return fitted(Whisper(sizes), whisper_names.from_published(published, sizes))
-    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"expected the weights of a {kind} model, got others") from error
     raise CheckpointError(f"expected a model_type of moonshine or whisper, got {kind!r}")
+
+
+def read_generation(folder: Path) -> dict[str, Any]:  # Any: JSON
+    """Read `generation_config.json` of a published model; empty where there is none."""
+    path = folder / "generation_config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def published_heads(folder: Path) -> dict[str, Any]:  # Any: JSON
+    """Give what `decoding.json` would say of a published model: its alignment heads, if it names any."""
+    pairs = read_generation(folder).get("alignment_heads")
+    if not pairs:
+        return {}
+    return {"alignment_heads": whisper_names.alignment_heads(pairs), "end_offset_s": 0.0}
 
 
 def fitted(model: SpeechModule, state: Mapping[str, Tensor]) -> SpeechModule:

@@ -4,7 +4,7 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from model_store.backbones.published import build_published
+from model_store.backbones.published import build_published, published_heads
 from model_store.checkpoint import Checkpoint, load_checkpoint
 from model_store.depth import PlanCatalogue
 from model_store.errors import ModelUnknown
@@ -64,4 +64,4 @@ def published_checkpoint(folder: Path) -> Checkpoint:
     values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = build_published(values, folder / "model.safetensors")
     catalogue = PlanCatalogue.untuned(model.num_layers)
-    return Checkpoint(model, catalogue, {}, folder)
+    return Checkpoint(model, catalogue, published_heads(folder), folder)
