@@ -34,7 +34,7 @@ CLOSE_TIMEOUT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """An app, and the two parts that whoever runs it has to reach."""
+    """An app, and the part of it that whoever runs it has to reach."""
 
     app: FastAPI
     transcriber: Transcriber
@@ -100,13 +100,6 @@ def create_service(
     app.include_router(models_router(transcriber))
     app.include_router(health_router(transcriber.admission, registry))
     return Service(app, transcriber)
-
-
-def create_app(
-    settings: Settings, engine: Engine, registry: CollectorRegistry, clock: Clock
-) -> FastAPI:
-    """Give the app alone, for a server that brings its own way of stopping."""
-    return create_service(settings, engine, registry, clock).app
 
 
 def _limits(settings: Settings) -> Limits:

@@ -80,7 +80,7 @@ def install_problems(app: FastAPI, metrics: Metrics) -> None:
 
     async def answer_validation(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError), "registered for that alone"
-        return response_to(errors.ParameterInvalid(_in_words(error)))
+        return response_to(errors.ParameterInvalid(in_words(error)))
 
     async def answer_http(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException), "registered for that alone"
@@ -97,7 +97,8 @@ def install_problems(app: FastAPI, metrics: Metrics) -> None:
     app.add_exception_handler(Exception, answer_anything)
 
 
-def _in_words(error: RequestValidationError) -> str:
+def in_words(error: RequestValidationError) -> str:
+    """Say which parameter is wrong; the value it had is not repeated."""
     first = error.errors()[0]
     name = str(first["loc"][-1])[:40]
     if first["type"] == "extra_forbidden":

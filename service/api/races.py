@@ -20,12 +20,10 @@ async def unless(work: Coroutine[Any, Any, T], *guards: Guard) -> T:
     working = asyncio.ensure_future(work)
     guarding = [asyncio.ensure_future(guard) for guard in guards]
     try:
-        done, _ = await asyncio.wait({working, *guarding}, return_when=asyncio.FIRST_COMPLETED)
-        if working in done:
-            return working.result()
-        for guard in done:
-            guard.result()
-        raise AssertionError("a guard can only end by raising")
+        await asyncio.wait({working, *guarding}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            next(guard for guard in guarding if guard.done()).result()
+        return working.result()
     finally:
         for task in (working, *guarding):
             task.cancel()

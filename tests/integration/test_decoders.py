@@ -139,3 +139,17 @@ async def test_every_policy_of_the_catalogue_is_served() -> None:
 
     assert len(policies) >= 6
     assert all(answer.headers["X-ASR-Layers"] == "2/4" for answer in answers)
+
+
+@pytest.mark.slow
+async def test_three_hours_are_transcribed_to_their_end() -> None:
+    model = EchoModel()
+    minute = tone(60, rate_hz=16_000)
+    async with running(echo_engine(model)) as app:
+        answer = await app.transcribe(
+            "format=vtt", plain(np.tile(minute, 180), 16_000, "FLAC", "PCM_16")
+        )
+
+    assert answer.headers["X-ASR-Audio-Seconds"] == "10800.000"
+    assert answer.text.count("tone") >= 10_800 / 24
+    assert max(model.heard_s) <= 24

@@ -2,9 +2,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from fastapi.exceptions import RequestValidationError
 
 from service import errors
-from service.api.problems import STATUS, response_to
+from service.api.problems import STATUS, in_words, response_to
 
 BRANCHES = {
     errors.ServiceError,
@@ -65,3 +66,11 @@ def test_every_answer_has_the_one_shape(error: type[errors.ServiceError]) -> Non
 @pytest.mark.parametrize("error", [leaf for leaf in LEAVES if issubclass(leaf, errors.Unavailable)])
 def test_not_now_says_when(error: type[errors.Unavailable]) -> None:
     assert response_to(made(error)).headers["retry-after"] == "7"
+
+
+def test_a_parameter_that_pydantic_refuses_in_its_own_way_is_named_without_its_words() -> None:
+    error = RequestValidationError(
+        [{"type": "missing", "loc": ("query", "drop"), "msg": "secret", "input": None}]
+    )
+
+    assert in_words(error) == "expected a valid drop, got one that is not"
