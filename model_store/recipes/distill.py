@@ -43,7 +43,7 @@ def main() -> None:
     batches = Batches(
         load_corpora(options.references),
         load_noise(options.noise),
-        student.prompt[0],
+        student,
         config.data,
         config.seed,
     )

@@ -1,7 +1,8 @@
 r"""Make an untrained student of a converted model: cheap front end, pooled memory, bypasses.
 
-The second convolution is projected on the principal components of its own output over some
-speech; the decoder's memory is averaged over neighbouring frames. Nothing is trained here.
+Moonshine's second convolution is projected on the principal components of its own output over some
+speech; Whisper gives up its padding to 30 s. The decoder's memory is averaged over neighbouring
+frames. Nothing is trained here.
 
     python -m model_store.recipes.factorise --model DIR --speech MANIFEST --out DIR \
         --rank 256 --memory-pool 4 --bypass-rank 64
@@ -10,13 +11,16 @@ speech; the decoder's memory is averaged over neighbouring frames. Nothing is tr
 import argparse
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from model_store.audio import read_audio
+from model_store.backbones import SpeechModule
 from model_store.backbones.moonshine import Moonshine
+from model_store.backbones.whisper import Whisper
 from model_store.checkpoint import load_checkpoint, save_checkpoint
 from model_store.training.manifest import training_utterances
 
@@ -25,7 +29,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--speech", type=Path, required=True, help="manifest")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rank", type=int, default=256)
     parser.add_argument("--memory-pool", type=int, default=4)
@@ -35,28 +39,52 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(options.model)
-    teacher = checkpoint.model
-    assert isinstance(teacher, Moonshine), "expected a Moonshine model"
-    config = dataclasses.replace(
-        teacher.config,
-        front_end_rank=options.rank,
-        memory_pool=options.memory_pool,
-        bypass_rank=options.bypass_rank,
+    state = dict(checkpoint.model.state_dict())
+    student = untrained_student(
+        checkpoint.model, options.memory_pool, options.bypass_rank, options.rank
     )
-    student = Moonshine(config).eval()
-    state = dict(teacher.state_dict())
-    utterances = training_utterances(options.speech, leave_out=True)[: options.utterances]
-    speech = [torch.from_numpy(read_audio(u.path)) for u in utterances]
-    outputs_ND = torch.cat([second_convolution(teacher, samples_S) for samples_S in speech])
-    state |= factorised(state, outputs_ND, options.rank)
-    own = student.state_dict()
-    student.load_state_dict({name: state.get(name, own[name]) for name in own} | _pooled(student))
-    share = kept_variance(outputs_ND, options.rank)
-    print(f"rank {options.rank} keeps {share:.4f} of the second convolution's variance")
+    if isinstance(checkpoint.model, Moonshine):
+        utterances = training_utterances(options.speech, leave_out=True)[: options.utterances]
+        speech = [torch.from_numpy(read_audio(u.path)) for u in utterances]
+        outputs_ND = torch.cat([second_convolution(checkpoint.model, s) for s in speech])
+        state |= factorised(state, outputs_ND, options.rank)
+        share = kept_variance(outputs_ND, options.rank)
+        print(f"rank {options.rank} keeps {share:.4f} of the second convolution's variance")
+    inherit(student, state)
     options.out.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "decoding.json"):
         shutil.copy(options.model / name, options.out / name)
     save_checkpoint(student, checkpoint.catalogue, options.out)
+
+
+def untrained_student(
+    teacher: SpeechModule, memory_pool: int, bypass_rank: int, front_end_rank: int
+) -> SpeechModule:
+    """Make a model of the teacher's sizes, but for what is made cheaper; its weights are random.
+
+    Whisper has no use for `front_end_rank`: its convolutions are small.
+    """
+    if isinstance(teacher, Moonshine):
+        return Moonshine(
+            dataclasses.replace(
+                teacher.config,
+                front_end_rank=front_end_rank,
+                memory_pool=memory_pool,
+                bypass_rank=bypass_rank,
+            )
+        )
+    return Whisper(
+        dataclasses.replace(
+            teacher.config, pad_to_s=0.0, memory_pool=memory_pool, bypass_rank=bypass_rank
+        )
+    )
+
+
+def inherit(student: SpeechModule, state: Mapping[str, Tensor]) -> None:
+    """Take over the teacher's parameters; bypasses and the memory's averages are the student's own."""
+    own = student.state_dict()
+    inherited = {n: v for n, v in state.items() if n in own and n != "decoder.pool_RD"}
+    student.load_state_dict({**own, **inherited})
 
 
 @torch.inference_mode()
@@ -90,10 +118,6 @@ def kept_variance(outputs_ND: Tensor, rank: int) -> float:
     """Share of the variance that the first principal components hold."""
     values_D = torch.linalg.eigvalsh(torch.cov(outputs_ND.T))
     return float(values_D[-rank:].sum() / values_D.sum())
-
-
-def _pooled(student: Moonshine) -> dict[str, Tensor]:
-    return {"decoder.pool_RD": student.decoder.pool_RD.detach()}
 
 
 if __name__ == "__main__":

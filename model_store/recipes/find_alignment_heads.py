@@ -9,6 +9,7 @@ as the joint path comes nearer.
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,9 @@ def attend(checkpoint: Checkpoint, tokenizer: Tokenizer, known: KnownWords) -> A
         }
         model.decoder(input_BU, cache)
     weights_HUP = torch.cat([w[0] for _, w in sorted(cache.weights_BHUP.items())]).numpy()
+    # Each row predicts the token after it; states past the audio are silence (Whisper's).
+    rows = math.ceil(len(known.samples) / SAMPLE_RATE_HZ / model.memory_frame_s)
+    weights_HUP = weights_HUP[:, len(model.prompt) - 1 :, :rows]
     return Attended(weights_HUP, tuple(word.end_token - 1 for word in words), known.end_s)
 
 

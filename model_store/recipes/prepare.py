@@ -7,6 +7,7 @@ and `max_disagreement`, the word error rate between the two above which an utter
 """
 
 import argparse
+import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -135,23 +136,24 @@ class Teacher:
     def _forced(
         self, heard: Sequence[Heard], encoded: EncoderStates, token_ids: Sequence[list[int]]
     ) -> Iterator[Reference]:
-        model, config = self._model, self._model.config
+        model, before = self._model, len(self._model.prompt) - 1
         target_BU = _padded([[*ids, self._end_token] for ids in token_ids], self._end_token)
-        prompt_B1 = torch.full((len(heard), 1), model.prompt[0])
+        prompt_BU = torch.tensor(model.prompt).expand(len(heard), -1)
         pooled = model.decoder.pool(encoded)
-        cache = model.decoder.begin(pooled, target_BU.shape[1])
+        cache = model.decoder.begin(pooled, before + target_BU.shape[1])
         cache.watched = self._heads
-        state_BUD = model.decoder(torch.cat([prompt_B1, target_BU[:, :-1]], 1), cache)
-        logp_BUV = model.decoder.logits(state_BUD).float().log_softmax(-1)
+        state_BUD = model.decoder(torch.cat([prompt_BU, target_BU[:, :-1]], 1), cache)
+        logp_BUV = model.decoder.logits(state_BUD[:, before:]).float().log_softmax(-1)
         top_BUK = logp_BUV.topk(TOP_TOKENS)
         weights_BHUP = torch.cat([w for _, w in sorted(cache.weights_BHUP.items())], dim=1).float()
-        pooled_s = config.memory_pool * 384 / SAMPLE_RATE_HZ
         for row, item in enumerate(heard):
             tokens, frames = len(token_ids[row]) + 1, int(encoded.num_frames_B[row])
-            weights_HUP = weights_BHUP[row, :, :tokens, : int(pooled.num_rows_B[row])]
-            spans = token_spans(weights_HUP.numpy())
-            end_s = [end * pooled_s - self._end_offset_s for _, end in spans[:-1]]
             total_s = len(item.samples_S) / SAMPLE_RATE_HZ
+            # Whisper's states go on after the audio, in silence that no token is said in.
+            rows = min(int(pooled.num_rows_B[row]), math.ceil(total_s / model.memory_frame_s))
+            weights_HUP = weights_BHUP[row, :, before : before + tokens, :rows]
+            spans = token_spans(weights_HUP.numpy())
+            end_s = [end * model.memory_frame_s - self._end_offset_s for _, end in spans[:-1]]
             yield Reference(
                 item.utterance.id,
                 item.samples_S,
