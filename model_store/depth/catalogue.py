@@ -96,7 +96,7 @@ class PlanCatalogue:
         return self.choose(0.0, max_drop, policy)
 
     def plans(self, policy: str, seed: int = 0) -> tuple[DepthPlan, ...]:
-        """Every plan of a policy, deepest first.
+        """Every plan of a policy, deepest first; the full plan is always one of them.
 
         Raises:
             PolicyUnknown: no such policy.
@@ -106,7 +106,8 @@ class PlanCatalogue:
         if policy == "uniform":
             return tuple(DepthPlan((stride,) * self.num_layers) for stride in STRIDES)
         if policy == "skip":
-            return _deepest_first(self.skip)
+            full = DepthPlan.full(self.num_layers)
+            return _deepest_first(tuple(dict.fromkeys((full, *self.skip))))
         if policy not in KEEPING:
             raise PolicyUnknown(f"expected a policy out of {', '.join(POLICIES)}, got {policy!r}")
         return tuple(
