@@ -57,9 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for row, transcribed in measure_peer(peer, utterances, options.repeats):
             rows.append(row)
             texts.extend(one.as_json(name) for one in transcribed)
-    content = document(run, rows)
-    options.out.write_text(json.dumps({**content, "utterances": texts}, ensure_ascii=False))
-    print(json.dumps(content))
+            # After every set: a run takes hours, and what it has heard should outlive it.
+            content = {**document(run, rows), "utterances": texts}
+            options.out.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    print(json.dumps(document(run, rows)))
 
 
 def warm_up(peer: Peer, utterance: Utterance, times: int) -> None:
