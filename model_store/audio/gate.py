@@ -148,8 +148,8 @@ class _Level:
     so that no step falls inside what the graph sees. Nothing is ever turned down.
     """
 
-    TARGET_DB = -26.0  # RMS of active speech, dB of full scale (ITU-T P.56 recordings sit there)
-    MAX_GAIN_DB = 36.0
+    TARGET_DB = -16.0  # RMS of the loudest frame, dB of full scale: speech then peaks near -4 dB
+    MAX_GAIN_DB = 44.0  # speech that peaks at -48 dB is still brought all the way up
     FALL_DB = 6.0 * FRAME_S  # per frame: 6 dB a second
     FLOOR_DB = -120.0
 
@@ -157,8 +157,9 @@ class _Level:
         self._level_db = self.FLOOR_DB
 
     def raise_quiet(self, frames: Samples) -> Samples:
-        centred = frames - frames.mean(axis=1, keepdims=True)  # an offset is not loudness
-        power = np.square(centred).mean(axis=1, dtype=np.float64)
+        new = frames[:, -FRAME_SAMPLES:]  # the context was counted with the frame before
+        centred = frames - new.mean(axis=1, keepdims=True)  # an offset is not loudness
+        power = np.square(centred[:, -FRAME_SAMPLES:]).mean(axis=1, dtype=np.float64)
         level_db = 10 * np.log10(np.maximum(power, 10 ** (self.FLOOR_DB / 10)))
         # max over k <= t of (level_k - fall * (t - k)), as one running maximum
         fall_db = self.FALL_DB * np.arange(1, len(frames) + 1)

@@ -49,7 +49,7 @@ def normalise(text: str) -> str:
     plain = unicodedata.normalize("NFKD", _APOSTROPHE.sub("'", text)).lower()
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
     plain = _ABBREVIATION.sub(lambda match: match[0].replace(".", ""), plain)
-    plain = _NUMBER.sub(_spelled_number, plain.replace("&", " and "))
+    plain = _NUMBER.sub(_spelled_number, plain.replace("&", " and ").replace("_", " "))
     words: list[str] = _WORD.findall(plain)
     return " ".join(_SPELLINGS.get(word, word) for word in words)
 
