@@ -52,10 +52,15 @@ def weights_folder() -> Path:
 
 def _from_hub(name: str) -> Checkpoint:
     """Fetch published weights, rename them, and offer untuned plans."""
-    from huggingface_hub import snapshot_download  # an extra, and only here
-
-    patterns = ["*.json", "*.safetensors", "*.txt"]
-    folder = Path(snapshot_download(name, allow_patterns=patterns))
+    try:
+        from huggingface_hub import snapshot_download  # an extra, and only here
+    except ImportError as error:
+        raise ModelUnknown(f"expected the extra `hub` to fetch {name!r}, got none") from error
+    patterns = ["*.json", "*.safetensors"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=patterns))
+    except (OSError, ValueError) as error:  # the hub's own errors are both of these kinds
+        raise ModelUnknown(f"expected {name!r} on the hub, could not fetch it") from error
     return published_checkpoint(folder)
 
 

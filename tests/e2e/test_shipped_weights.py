@@ -1,0 +1,126 @@
+"""The shipped weights on real sound: as a library, and behind a started server."""
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import model_store
+from model_store.audio import read_audio
+from model_store.registry import Recogniser
+from model_store.text import normalise
+from model_store.text.wer import normalised_word_errors
+from tests.e2e.server_process import Server, started
+from tests.service_kit import wav_bytes
+
+pytestmark = [pytest.mark.weights, pytest.mark.e2e, pytest.mark.timeout(120)]
+
+ASSETS = Path(__file__).parents[1] / "assets"
+FOX = "The quick brown fox jumps over the lazy dog, and then it sleeps until the morning."
+REPORT = "Please send the report to the whole team before the meeting on Thursday afternoon."
+
+
+@pytest.fixture(scope="module")
+def model() -> Recogniser:
+    return model_store.load()
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    with started() as running:
+        running.wait_until_ready()
+        yield running
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.25, 0.5])
+@pytest.mark.parametrize(("clip", "words"), [("fox.opus", FOX), ("report.opus", REPORT)])
+def test_a_clear_sentence_keeps_its_words_down_to_half_the_depth(
+    model: Recogniser, clip: str, words: str, drop: float
+) -> None:
+    heard = model.transcribe(ASSETS / clip, drop=drop)
+
+    assert normalised_word_errors(words, heard.text).rate <= 0.13
+    assert heard.plan.drop >= drop
+
+
+def test_words_spoken_twice_are_written_twice(model: Recogniser) -> None:
+    said = normalise(model.transcribe(ASSETS / "no-no-no.opus").text)
+
+    assert said.startswith("no no no i said no")
+
+
+def test_word_times_rise_and_stay_inside_the_speech(model: Recogniser) -> None:
+    heard = model.transcribe(ASSETS / "fox.opus")
+
+    words = [word for segment in heard.segments for word in segment.words]
+    assert len(words) == len(FOX.split())
+    assert all(a.end_s <= b.start_s + 1e-6 for a, b in zip(words, words[1:], strict=False))
+    assert all(0 <= word.start_s < word.end_s <= heard.audio_s + 1e-6 for word in words)
+
+
+def test_every_offered_plan_and_policy_gives_text_and_costs_less_than_the_one_above(
+    model: Recogniser,
+) -> None:
+    samples = read_audio(ASSETS / "fox.opus")
+    for policy in ("ladder", "skip"):
+        plans = model.catalogue.plans(policy)
+        cost = [model.transcribe_windows([samples], plan)[0].encoder_flops for plan in plans]
+
+        assert cost == sorted(cost, reverse=True)
+
+
+def test_speech_far_from_the_microphone_is_heard_and_silence_is_not(model: Recogniser) -> None:
+    samples = read_audio(ASSETS / "fox.opus")
+    quiet = samples * (10 ** (-35 / 20) / np.abs(samples).max())
+    silence = np.random.default_rng(0).standard_normal(10 * 16_000).astype(np.float32) * 1e-3
+
+    heard = model.transcribe(wav_of(quiet))
+    nothing = model.transcribe(wav_of(silence))
+
+    assert normalised_word_errors(FOX, heard.text).rate <= 0.2
+    assert nothing.text == ""
+
+
+def test_a_long_file_loses_and_doubles_no_words_at_its_cuts(model: Recogniser) -> None:
+    pause = np.zeros(4_000, np.float32)
+    clip = np.concatenate([read_audio(ASSETS / "fox.opus"), pause])
+    copies = 12
+
+    heard = model.transcribe(wav_of(np.tile(clip, copies)), drop=0.25)
+
+    said = normalise(heard.text).split()
+    for word in ("fox", "dog", "sleeps", "morning"):
+        assert abs(said.count(word) - copies) <= 1
+
+
+def test_the_server_answers_with_the_words_and_what_they_cost(server: Server) -> None:
+    body = (ASSETS / "fox.opus").read_bytes()
+
+    status, answer = server.ask("POST", "/transcribe?drop=0.5", body)
+
+    assert status == 200
+    found = json.loads(answer)
+    assert normalised_word_errors(FOX, found["text"]).rate <= 0.13
+    assert found["layers"] == 4.0
+
+
+def test_the_server_is_unhurt_by_what_is_no_audio(server: Server) -> None:
+    refused, _ = server.ask("POST", "/transcribe", b"not audio at all" * 100)
+    served, answer = server.ask("POST", "/transcribe?format=text", wav_bytes(1.0))
+
+    assert 400 <= refused < 500
+    assert served == 200
+    assert answer.decode().strip() == ""
+
+
+def wav_of(samples: np.ndarray) -> bytes:
+    """The samples as the bytes of a 16-bit wav file."""
+    import io
+
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="PCM_16")
+    return file.getvalue()
