@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
+LEAST_WORD_S = 0.04
+"""Seconds that a word is given at least; two of them may share one frame of the path."""
+
 
 @dataclass(frozen=True, slots=True)
 class AlignmentHeads:
@@ -70,6 +73,25 @@ def monotone_path(cost_UP: Array) -> npt.NDArray[np.int64]:
         choice = step[token, frame]
         token, frame = token - int(choice != 2), frame - int(choice != 1)  # noqa: PLR2004
     return first
+
+
+def separated(bound_s: Sequence[float], audio_s: float) -> list[float]:
+    """Move the bounds of words that follow each other apart, as little as gives each a duration.
+
+    Args:
+        bound_s: the first word's start, then each word's end; never falling.
+        audio_s: the last end there may be.
+
+    Returns:
+        bounds in [0, audio_s], rising by `LEAST_WORD_S` or more where there is room for that.
+    """
+    after = len(bound_s) - 1
+    least_s = min(LEAST_WORD_S, audio_s / after)
+    moved_s = [max(0.0, bound_s[0])]
+    for bound in bound_s[1:]:
+        moved_s.append(max(bound, moved_s[-1] + least_s))
+    latest_s = [audio_s - (after - index) * least_s for index in range(after + 1)]
+    return [max(0.0, min(pair)) for pair in zip(moved_s, latest_s, strict=True)]
 
 
 def _sharpened(weights_HUP: Array) -> Array:

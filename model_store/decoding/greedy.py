@@ -26,7 +26,8 @@ class Hypothesis:
         end_logprob: the end token's, 0 when it never came.
         ended: whether the end token came before the limit.
         steps: decoder steps taken, prompt and end token included.
-        weights_HUP: cross-attention weights of the watched heads, by token.
+        weights_HUP: cross-attention weights of the watched heads, by token; the end token's come
+            last, where it was given.
     """
 
     tokens: list[int] = field(default_factory=list[int])
@@ -78,13 +79,13 @@ def decode_greedy(
         ):
             hypothesis = done[row]
             hypothesis.steps += 1
+            if weights_BHP is not None:
+                kept_weights[row].append(weights_BHP[place])
             if token == end_token:
                 hypothesis.ended, hypothesis.end_logprob = True, logprob
                 continue
             hypothesis.tokens.append(token)
             hypothesis.logprobs.append(logprob)
-            if weights_BHP is not None:
-                kept_weights[row].append(weights_BHP[place])
             if len(hypothesis.tokens) < max_tokens[row]:
                 alive.append(place)
         token_BU = best_B.indices[:, None]

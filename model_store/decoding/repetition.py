@@ -43,12 +43,17 @@ def _copies(tokens: Sequence[int], start: int, period: int) -> int:
 
 
 def _advancing_copies(position_s: Sequence[float], start: int, period: int, copies: int) -> int:
-    """Count the copies until the first whose attention does not move on."""
+    """Count the copies until attention moves on no more, on average over any that follow."""
     centres = [
         sum(position_s[start + copy * period : start + (copy + 1) * period]) / period
         for copy in range(copies)
     ]
     for copy in range(1, copies):
-        if centres[copy] - centres[copy - 1] < LEAST_ADVANCE_S:
+        # One copy may seem to stand still while attention finds its place; the ones after it tell.
+        moves_on = any(
+            centres[later] - centres[copy - 1] >= LEAST_ADVANCE_S * (later - copy + 1)
+            for later in range(copy, copies)
+        )
+        if not moves_on:
             return copy
     return copies

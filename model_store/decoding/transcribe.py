@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,11 @@ import torch
 
 from model_store.backbones import SpeechModule
 from model_store.backbones.base import EncoderStates
-from model_store.decoding.alignment import AlignmentHeads, token_spans
+from model_store.decoding.alignment import AlignmentHeads, separated, token_spans
 from model_store.decoding.greedy import Hypothesis, decode_greedy
 from model_store.decoding.repetition import without_loops
 from model_store.depth import DepthSchedule
-from model_store.text.tokens import Tokenizer
+from model_store.text.tokens import Tokenizer, WordPiece
 
 SAMPLE_RATE_HZ = 16_000
 Samples = npt.NDArray[np.float32]
@@ -59,7 +60,8 @@ class Decoded:
     """What one window said.
 
     Args:
-        steps: decoder steps of each try, by the samples it ran over.
+        looped: whether the end of the transcript was cut off as a loop.
+        tries: the samples that each try ran over, and the decoder steps it took.
         encode_s, decode_s: this window's share of its batch's time.
     """
 
@@ -68,6 +70,7 @@ class Decoded:
     num_tokens: int
     avg_logprob: float
     compression_ratio: float
+    looped: bool
     tries: tuple[tuple[int, int], ...]
     encode_s: float
     decode_s: float
@@ -114,9 +117,9 @@ class WindowDecoder:
         first = self._attempt(windows, schedule, chunk_frames, words=words)
         doubtful = [row for row, decoded in enumerate(first) if self._looks_wrong(decoded)]
         if doubtful:
-            silence = np.zeros(round(self._options.retry_silence_s * SAMPLE_RATE_HZ), np.float32)
-            again = [np.concatenate([windows[row], silence]) for row in doubtful]
-            second = self._attempt(again, schedule, chunk_frames, words=words)
+            again = [windows[row] for row in doubtful]
+            silence_s = self._options.retry_silence_s
+            second = self._attempt(again, schedule, chunk_frames, silence_s, words=words)
             for row, decoded in zip(doubtful, second, strict=True):
                 first[row] = self._better(first[row], decoded)
         return first
@@ -126,10 +129,12 @@ class WindowDecoder:
         windows: Sequence[Samples],
         schedule: DepthSchedule,
         chunk_frames: int | None,
+        silence_s: float = 0.0,
         *,
         words: bool,
     ) -> list[Decoded]:
-        lengths = [len(samples) for samples in windows]
+        silence = round(silence_s * SAMPLE_RATE_HZ)
+        lengths = [len(samples) + silence for samples in windows]
         samples_BS = torch.zeros(len(windows), max(lengths))
         for row, samples in enumerate(windows):
             samples_BS[row, : len(samples)] = torch.from_numpy(samples)
@@ -140,9 +145,13 @@ class WindowDecoder:
         found = self._greedy(encoded, lengths)
         encode_s = (encoded_at - started) / sum(lengths)
         decode_s = (time.perf_counter() - encoded_at) / sum(lengths)
-        return [
-            self._decoded(hypothesis, length, (encode_s * length, decode_s * length), words=words)
+        decoded = [
+            self._decoded(hypothesis, length, (length - silence) / SAMPLE_RATE_HZ, words=words)
             for hypothesis, length in zip(found, lengths, strict=True)
+        ]
+        return [
+            dataclasses.replace(item, encode_s=encode_s * length, decode_s=decode_s * length)
+            for item, length in zip(decoded, lengths, strict=True)
         ]
 
     def _greedy(self, encoded: EncoderStates, lengths: Sequence[int]) -> list[Hypothesis]:
@@ -156,80 +165,78 @@ class WindowDecoder:
         return decode_greedy(self._model, encoded, limits, end_token, watched)
 
     def _decoded(
-        self, hypothesis: Hypothesis, length: int, seconds: tuple[float, float], *, words: bool
+        self, hypothesis: Hypothesis, length: int, audio_s: float, *, words: bool
     ) -> Decoded:
-        tokens, duration_s = hypothesis.tokens, length / SAMPLE_RATE_HZ
-        timed = hypothesis.weights_HUP is not None
-        if timed and tokens:
-            tokens = tokens[: without_loops(tokens, self._positions_s(hypothesis))]
+        """Make words of a hypothesis over `length` samples, of which the first `audio_s` are heard."""
+        kept = self._kept(hypothesis)
+        tokens, looped = hypothesis.tokens[:kept], kept < len(hypothesis.tokens)
         text = self._tokenizer.decode(tokens)
         found: tuple[DecodedWord, ...] = ()
         if words and tokens:
-            spans_s = self._spans_s(hypothesis, len(tokens), duration_s)
-            found = self._words(tokens, hypothesis.logprobs, spans_s)
+            end_s = self._token_ends_s(hypothesis, kept, length / SAMPLE_RATE_HZ, audio_s)
+            found = self._words(tokens, hypothesis.logprobs, end_s, audio_s)
         return Decoded(
             text=text,
             words=found,
-            num_tokens=len(tokens),
-            avg_logprob=hypothesis.avg_logprob,
+            num_tokens=kept,
+            # A loop is sure of itself, which says nothing about the words before it.
+            avg_logprob=sum(hypothesis.logprobs[:kept]) / kept
+            if looped
+            else hypothesis.avg_logprob,
             compression_ratio=compression_ratio(text),
+            looped=looped,
             tries=((length, hypothesis.steps),),
-            encode_s=seconds[0],
-            decode_s=seconds[1],
+            encode_s=0.0,
+            decode_s=0.0,
         )
 
-    def _positions_s(self, hypothesis: Hypothesis) -> list[float]:
-        assert hypothesis.weights_HUP is not None
-        weights_UP = hypothesis.weights_HUP.mean(0)
+    def _kept(self, hypothesis: Hypothesis) -> int:
+        num_tokens = len(hypothesis.tokens)
+        if hypothesis.weights_HUP is None:
+            return num_tokens
+        weights_UP = hypothesis.weights_HUP.mean(0)[:num_tokens]
         place_P = np.arange(weights_UP.shape[1])
-        return list(weights_UP @ place_P / weights_UP.sum(1) * self._model.memory_frame_s)
+        position_s = weights_UP @ place_P / weights_UP.sum(1) * self._model.memory_frame_s
+        return without_loops(hypothesis.tokens, position_s.tolist())
 
-    def _spans_s(
-        self, hypothesis: Hypothesis, num_tokens: int, duration_s: float
-    ) -> list[tuple[float, float]]:
+    def _token_ends_s(
+        self, hypothesis: Hypothesis, num_tokens: int, heard_s: float, audio_s: float
+    ) -> list[float]:
         if hypothesis.weights_HUP is None or self._heads is None:
-            share_s = duration_s / num_tokens
-            return [(index * share_s, (index + 1) * share_s) for index in range(num_tokens)]
+            return [(index + 1) * audio_s / num_tokens for index in range(num_tokens)]
         frame_s, offset_s = self._model.memory_frame_s, self._heads.end_offset_s
-        spans = token_spans(hypothesis.weights_HUP[:, :num_tokens])
-
-        def clipped(frame: int) -> float:
-            return min(max(frame * frame_s - offset_s, 0.0), duration_s)
-
-        first = spans[0][0] * frame_s
-        ends = [clipped(end) for _, end in spans]
-        return list(zip([min(first, ends[0]), *ends[:-1]], ends, strict=True))
+        # Whisper's states go on after the audio, in silence that no token is said in.
+        rows = math.ceil(heard_s / frame_s)
+        # What comes after the last token (the end token, or a loop) tells where it ends.
+        spans = token_spans(hypothesis.weights_HUP[:, : num_tokens + 1, :rows])
+        return [end * frame_s - offset_s for _, end in spans[:num_tokens]]
 
     def _words(
         self,
         tokens: Sequence[int],
         logprobs: Sequence[float],
-        spans_s: Sequence[tuple[float, float]],
+        token_end_s: Sequence[float],
+        audio_s: float,
     ) -> tuple[DecodedWord, ...]:
-        found: list[DecodedWord] = []
-        for word in self._tokenizer.decode_words(tokens):
-            of_word = logprobs[word.start_token : word.end_token]
-            confidence = math.exp(sum(of_word) / len(of_word))
-            start_s, end_s = spans_s[word.start_token][0], spans_s[word.end_token - 1][1]
-            found.append(DecodedWord(word.text, start_s, end_s, min(1.0, confidence)))
-        return tuple(found)
+        words = self._tokenizer.decode_words(tokens)
+        if not words:
+            return ()
+        bound_s = separated([0.0, *(token_end_s[word.end_token - 1] for word in words)], audio_s)
+        return tuple(
+            DecodedWord(word.text, start_s, end_s, _confidence(logprobs, word))
+            for word, (start_s, end_s) in zip(words, pairwise(bound_s), strict=True)
+        )
 
     def _looks_wrong(self, decoded: Decoded) -> bool:
-        options = self._options
-        steps = decoded.tries[-1][1]
-        return bool(decoded.num_tokens) and (
-            steps > decoded.num_tokens + 1
-            or decoded.compression_ratio > options.max_compression_ratio
-            or decoded.avg_logprob < options.min_avg_logprob
-        )
+        unsure = decoded.avg_logprob < self._options.min_avg_logprob
+        return bool(decoded.num_tokens) and (unsure or self._repeats(decoded))
+
+    def _repeats(self, decoded: Decoded) -> bool:
+        return decoded.looped or decoded.compression_ratio > self._options.max_compression_ratio
 
     def _better(self, first: Decoded, second: Decoded) -> Decoded:
         """Give the likelier try, a looping one only when both loop; both are paid for."""
-        loops = [
-            decoded.tries[-1][1] > decoded.num_tokens + 1
-            or decoded.compression_ratio > self._options.max_compression_ratio
-            for decoded in (first, second)
-        ]
+        loops = [self._repeats(decoded) for decoded in (first, second)]
         if loops[0] != loops[1]:
             chosen = second if loops[0] else first
         else:
@@ -240,6 +247,11 @@ class WindowDecoder:
             encode_s=first.encode_s + second.encode_s,
             decode_s=first.decode_s + second.decode_s,
         )
+
+
+def _confidence(logprobs: Sequence[float], word: WordPiece) -> float:
+    of_word = logprobs[word.start_token : word.end_token]
+    return min(1.0, math.exp(sum(of_word) / len(of_word)))
 
 
 def compression_ratio(text: str) -> float:

@@ -87,10 +87,10 @@ def test_a_plan_that_overshoots_the_limit_is_refused() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1.0, -1.0, -0.01, 1.5])
 @pytest.mark.parametrize("name", ["drop", "max_drop"])
 def test_what_is_no_share_is_refused_with_the_range(name: str, value: float) -> None:
-    shares = {"drop": 0.0, "max_drop": 0.5} | {name: value}
+    drop, max_drop = (value, 0.5) if name == "drop" else (0.0, value)
 
     with pytest.raises(DropOutOfRange, match=rf"expected {name} in \[0, 1\), got"):
-        PlanCatalogue.untuned(NUM_LAYERS).choose(**shares)
+        PlanCatalogue.untuned(NUM_LAYERS).choose(drop, max_drop)
 
 
 def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:
