@@ -1,7 +1,7 @@
 r"""Draw word error rate against operations and against CPU time: every budget, and static models.
 
     python -m benchmarks.cost_figure --wer WER*.jsonl --time TIME.json --profile PROFILE.json \
-        --peers PEERS.json --tokenizer tokenizer.json --out docs/figures/wer_against_cost.svg
+        --peers PEERS.json --peer-times TIMES.json --tokenizer tokenizer.json --out docs/figures/wer_against_cost.svg
 
 Native dev set, full context. Operations of the static models are by the same formula, at their
 published sizes, with as many tokens as their own text has (in Moonshine's vocabulary).
@@ -42,10 +42,12 @@ def main() -> None:
     """Draw from the command line, and print the points as the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wer", type=Path, nargs="+", required=True)
-    for name in ("time", "profile", "peers", "tokenizer", "out"):
+    for name in ("time", "profile", "peers", "peer-times", "tokenizer", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     options = parser.parse_args()
-    found = read_measurements(options.wer, options.time, options.profile, options.peers)
+    found = read_measurements(
+        options.wer, options.time, options.profile, options.peers, options.peer_times
+    )
     texts = json.loads(options.peers.read_text(encoding="utf-8"))["utterances"]
     points = [
         *elastic(found),

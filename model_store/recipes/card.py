@@ -1,7 +1,8 @@
 r"""Write a checkpoint's card from measurements alone: tables, intervals, costs, a figure's data.
 
     python -m model_store.recipes.card --model DIR --wer WER*.jsonl --time TIME.json \
-        --profile PROFILE.json --peers PEERS.json --run RUN_FOLDER --notes NOTES.md
+        --profile PROFILE.json --peers PEERS.json --peer-times TIMES.json \
+        --run RUN_FOLDER --notes NOTES.md
 
 Writes `CARD.md` (for people) and `card.json` (for the service and the benchmarks) into DIR.
 Every figure comes from the files named; the notes are the only prose that is put in as it is.
@@ -50,10 +51,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--wer", type=Path, nargs="+", required=True)
-    for name in ("time", "profile", "peers", "run", "notes"):
+    for name in ("time", "profile", "peers", "peer-times", "run", "notes"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     options = parser.parse_args()
-    found = read_measurements(options.wer, options.time, options.profile, options.peers)
+    found = read_measurements(
+        options.wer, options.time, options.profile, options.peers, options.peer_times
+    )
     config = json.loads((options.model / "config.json").read_text(encoding="utf-8"))
     catalogue = load_catalogue(options.model, config["encoder_layers"])
     sections = [
@@ -73,8 +76,18 @@ def main() -> None:
     )
 
 
-def read_measurements(wer: Sequence[Path], time: Path, profile: Path, peers: Path) -> Measurements:
-    """Read the logs that the measuring programs wrote."""
+def read_measurements(
+    wer: Sequence[Path], time: Path, profile: Path, peers: Path, peer_times: Path
+) -> Measurements:
+    """Read the logs that the measuring programs wrote.
+
+    Args:
+        wer: lines of `evaluate wer`.
+        time: of `evaluate time`.
+        profile: of `benchmarks.profile_request`.
+        peers: texts of the static models over all sets.
+        peer_times: their CPU time on the utterances that `time` ran over, in the same run.
+    """
     cases: dict[str, dict[str, Any]] = {}
     errors: Rows = {}
     for log in wer:
@@ -93,7 +106,10 @@ def read_measurements(wer: Sequence[Path], time: Path, profile: Path, peers: Pat
     return Measurements(
         cases,
         errors,
-        {f"{row['peer']}/{row['set']}": row for row in measured["results"]},
+        {
+            f"{row['peer']}/{row['set']}": row
+            for row in json.loads(peer_times.read_text(encoding="utf-8"))["results"]
+        },
         {row["plan"]: row for row in json.loads(time.read_text(encoding="utf-8"))["plans"]},
         {
             row["plan"]: row
@@ -204,7 +220,7 @@ def policy_table(found: Measurements, num_layers: int) -> str:
 def peer_table(found: Measurements) -> str:
     """Published static models."""
     rows: list[list[str]] = []
-    for name in sorted({key.split("/")[0] for key in found.peers}):
+    for name in sorted({key.split("/")[0] for key in found.errors if key.count("/") == 1}):
         cells = [rate(found, f"{name}/{corpus}") for corpus in SET_NAMES.values()]
         cost = found.peers.get(f"{name}/commonvoice-dev")
         rows.append([name, *cells, f"{cost['cpu_s_per_audio_s']:.4f}" if cost else ""])

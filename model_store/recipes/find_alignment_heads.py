@@ -65,7 +65,11 @@ def main() -> None:
     by_layer: dict[str, list[int]] = {}
     for head in chosen:
         by_layer.setdefault(str(head // heads_per_layer), []).append(head % heads_per_layer)
-    found = {"alignment_heads": by_layer, "end_offset_s": round(offset_s, 4)}
+    found = {
+        "alignment_heads": by_layer,
+        "end_offset_s": round(offset_s, 4),
+        "mean_end_error_s": round(error_s, 4),
+    }
     print(f"heads by layer {by_layer}; word ends off by {error_s * 1000:.0f} ms on average")
     path = options.model / "decoding.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
