@@ -19,7 +19,7 @@ from model_store.backbones.base import EncoderStates, PooledStates
 from model_store.backbones.blocks import DecoderBlock, EncoderBlock
 from model_store.backbones.elastic import ElasticLayer, ElasticStack, RowContext
 from model_store.backbones.rotary import RotaryFrequencies
-from model_store.depth import DepthSchedule
+from model_store.depth import DepthPlan, DepthSchedule
 
 SAMPLE_RATE_HZ = 16_000
 KERNELS = (127, 7, 3)
@@ -227,6 +227,16 @@ class Moonshine(nn.Module):
     def num_frames(self, num_samples_B: Tensor) -> Tensor:
         """Frames that utterances give; shorter than one frame counts as one."""
         return _num_frames(num_samples_B.clamp(min=RECEPTIVE_SAMPLES))
+
+    def forward(
+        self,
+        samples_BS: Tensor,
+        num_samples_B: Tensor,
+        plan: DepthPlan,
+        chunk_frames: int | None = None,
+    ) -> EncoderStates:
+        """Encode with one plan throughout; see `encode`."""
+        return self.encode(samples_BS, num_samples_B, DepthSchedule.constant(plan), chunk_frames)
 
     def encode(
         self,

@@ -20,7 +20,7 @@ from model_store.backbones.base import EncoderStates, PooledStates
 from model_store.backbones.blocks import DecoderBlock, EncoderBlock
 from model_store.backbones.elastic import ElasticLayer, ElasticStack, RowContext
 from model_store.backbones.log_mel import HOP_SAMPLES, SAMPLE_RATE_HZ, LogMel
-from model_store.depth import DepthSchedule
+from model_store.depth import DepthPlan, DepthSchedule
 from model_store.errors import AudioTooLong
 
 FRAME_SAMPLES = 2 * HOP_SAMPLES
@@ -218,6 +218,16 @@ class Whisper(nn.Module):
     def num_frames(self, num_samples_B: Tensor) -> Tensor:
         """Frames that utterances give, silence that completes them included."""
         return (self._num_windows(num_samples_B) + 1) // 2
+
+    def forward(
+        self,
+        samples_BS: Tensor,
+        num_samples_B: Tensor,
+        plan: DepthPlan,
+        chunk_frames: int | None = None,
+    ) -> EncoderStates:
+        """Encode with one plan throughout; see `encode`."""
+        return self.encode(samples_BS, num_samples_B, DepthSchedule.constant(plan), chunk_frames)
 
     def encode(
         self,
