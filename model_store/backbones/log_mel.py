@@ -20,9 +20,10 @@ SMALLEST_POWER = 1e-10
 DYNAMIC_RANGE = 8.0
 """Decades below the maximum at which features are clamped."""
 
-PRIOR_MAXIMUM = 1.5
+PRIOR_MAXIMUM = 0.8
 """Decadic logarithm of the largest mel power expected of speech: what a stream clamps by, since
-the input's own maximum lies in the future. The maxima of normal recordings lie between 0 and 2."""
+the input's own maximum lies in the future. The median over recordings of read and of spontaneous
+speech; four of five recordings have theirs between 0 and 1.5."""
 
 LINEAR_HZ_PER_MEL = 200 / 3
 LOG_FROM_HZ = 1000.0
@@ -61,17 +62,17 @@ class LogMel(nn.Module):
         heard_BS = torch.arange(length, device=samples_BS.device) < num_samples_B[:, None]
         # Powers span ten decades, which no half precision holds.
         with torch.autocast(samples_BS.device.type, enabled=False):
-            power_BMN = self._power((samples_BS * heard_BS).float())[:, :, :windows]
+            power_BMN = self._power((samples_BS * heard_BS).float(), windows)
             log_BMN = power_BMN.clamp(min=SMALLEST_POWER).log10()
             valid_BN = torch.arange(windows, device=samples_BS.device) < num_windows_B[:, None]
             return _clamped(log_BMN, valid_BN.unsqueeze(1), running=running)
 
-    def _power(self, samples_BS: Tensor) -> Tensor:
+    def _power(self, samples_BS: Tensor, windows: int) -> Tensor:
         window: Tensor = self.get_buffer("window")
         filter_MF: Tensor = self.get_buffer("filter_MF")
         spectrum_BFN = torch.stft(
             samples_BS, WINDOW_SAMPLES, HOP_SAMPLES, window=window, return_complex=True
-        )
+        )[:, :, :windows]
         return filter_MF @ (spectrum_BFN.real.square() + spectrum_BFN.imag.square())
 
 

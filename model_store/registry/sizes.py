@@ -70,5 +70,6 @@ def _whisper(config: WhisperConfig) -> ModelSizes:
         vocabulary=config.vocabulary,
         prompt_tokens=len(config.prompt),
         samples_per_input=HOP_SAMPLES,
+        shortest_input=1,
         padded_input=round(config.pad_to_s * SAMPLE_RATE_HZ) // HOP_SAMPLES,
     )
