@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from model_store.audio import SAMPLE_RATE_HZ, read_audio
+from model_store.backbones import SpeechModel
 from model_store.training.config import DataConfig
 from model_store.training.losses import Targets
 from model_store.training.manifest import read_manifest
@@ -22,8 +23,6 @@ from model_store.training.reference import Reference, load_references
 
 POOL_BATCHES = 24
 SHORTEST_CUT_S = 0.8
-FRAME_SAMPLES = 384
-RECEPTIVE_SAMPLES = 895
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +55,20 @@ class Batches:
     Args:
         references: of every corpus, by name.
         noise_S: recordings of noise, joined.
-        prompt: the token every transcript starts from.
+        student: tells the tokens every transcript starts from, and the frames of so many samples.
     """
 
     def __init__(
         self,
         references: dict[str, list[Reference]],
         noise_S: Tensor,
-        prompt: int,
+        student: SpeechModel,
         config: DataConfig,
         seed: int,
     ) -> None:
         self._references = references
         self._noise_S = noise_S
-        self._prompt = prompt
+        self._student = student
         self._config = config
         self._seed = seed
 
@@ -131,11 +130,11 @@ class Batches:
             top_token_BUK=_pad([e.reference.top_token_UK.long() for e in examples]),
             top_logp_BUK=_pad([e.reference.top_logp_UK for e in examples]),
         )
-        prompt_B1 = torch.full((len(examples), 1), self._prompt)
+        prompt_BU = torch.tensor(self._student.prompt).expand(len(examples), -1)
         return Batch(
             samples_BS=samples_BS,
             num_samples_B=torch.tensor([len(e.samples_S) for e in examples]),
-            input_BU=torch.cat([prompt_B1, token_BU[:, :-1]], dim=1),
+            input_BU=torch.cat([prompt_BU, token_BU[:, :-1]], dim=1),
             targets=targets,
         )
 
@@ -154,7 +153,7 @@ class Batches:
         samples_S = samples_S * 10 ** (_uniform(draw, *config.gain_db) / 20)
         if _uniform(draw) < config.noise and len(self._noise_S) > len(samples_S):
             samples_S = samples_S + self._noise(samples_S, draw)
-        frames = _frames(len(samples_S))
+        frames = int(self._student.num_frames(torch.tensor(len(samples_S))))
         return _Example(samples_S.clamp(-1, 1), reference, frames, scored_U, ends)
 
     def _noise(self, samples_S: Tensor, draw: torch.Generator) -> Tensor:
@@ -175,10 +174,6 @@ def load_noise(manifest: Path) -> Tensor:
     """Join the recordings of a manifest of noise."""
     parts = [read_audio(item.path) for item in read_manifest(manifest)]
     return torch.from_numpy(np.concatenate(parts))
-
-
-def _frames(num_samples: int) -> int:
-    return max(1, (num_samples - RECEPTIVE_SAMPLES) // FRAME_SAMPLES + 1)
 
 
 def _pad(rows: Sequence[Tensor]) -> Tensor:

@@ -188,8 +188,9 @@ def forced(
     """Give encoder states and the decoder's scores along the batch's text."""
     encoded = student.encode(batch.samples_BS, batch.num_samples_B, schedule, chunk_frames)
     cache = student.decoder.begin(student.decoder.pool(encoded), batch.input_BU.shape[1])
-    logits_BUV = student.decoder.logits(student.decoder(batch.input_BU, cache))
-    return encoded.states_BTD, logits_BUV
+    state_BUD = student.decoder(batch.input_BU, cache)
+    first = len(student.prompt) - 1
+    return encoded.states_BTD, student.decoder.logits(state_BUD[:, first:])
 
 
 def parameter_groups(student: SpeechModule, config: OptimiserConfig) -> list[dict[str, object]]:
