@@ -1,0 +1,102 @@
+"""A teacher hears a corpus and a student learns from it, for every backbone, three steps long."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_store.backbones import SpeechModule
+from model_store.checkpoint import load_checkpoint, save_checkpoint
+from model_store.depth import PlanCatalogue
+from model_store.recipes.factorise import inherit, untrained_student
+from model_store.recipes.prepare import Corpus, Teacher
+from model_store.training.config import (
+    DataConfig,
+    OptimiserConfig,
+    PlanSource,
+    RunConfig,
+    SamplingConfig,
+)
+from model_store.training.data import Batches
+from model_store.training.loop import Trainer
+from model_store.training.reference import Reference
+from tests.numerics.backbones import (
+    BACKBONES,
+    BYTES,
+    END,
+    NUM_LAYERS,
+    noise,
+    write_corpus,
+    write_tokenizer,
+)
+
+RUN = RunConfig(
+    seed=3,
+    sampling=SamplingConfig(
+        plans=(
+            PlanSource(kind="strides", weight=1.0),
+            PlanSource(kind="skip", weight=1.0, kept=(1, 2)),
+        ),
+        switch=1.0,
+    ),
+    optimiser=OptimiserConfig(steps=3, warmup_steps=1),
+    data=DataConfig(batch_s=2.5),
+    report_steps=1,
+    evaluate_steps=3,
+)
+
+
+@pytest.fixture(params=["moonshine", "whisper", "whisper-padded"])
+def teacher(request: pytest.FixtureRequest) -> SpeechModule:
+    return BACKBONES[request.param].build(bypass_rank=0)
+
+
+def references_of(teacher: SpeechModule, folder: Path) -> list[Reference]:
+    saved = folder / "teacher"
+    save_checkpoint(teacher, PlanCatalogue.untuned(NUM_LAYERS), saved)
+    write_tokenizer(saved)
+    decoding = {"alignment_heads": {"0": [1], "1": [0, 2]}, "end_offset_s": 0.0}
+    (saved / "decoding.json").write_text(json.dumps(decoding), encoding="utf-8")
+    corpus = Corpus(manifest=write_corpus(folder / "made"), text="transcript")
+    return list(Teacher(load_checkpoint(saved)).references(corpus, np.random.default_rng(0)))
+
+
+def test_a_teacher_says_when_each_token_ends(teacher: SpeechModule, tmp_path: Path) -> None:
+    references = references_of(teacher, tmp_path)
+
+    assert len(references) == 4
+    for reference in references:
+        ends_s = reference.end_s_U
+        assert int(reference.token_U[:-1].max()) < BYTES
+        assert int(reference.token_U[-1]) == END
+        assert float(ends_s[-1]) == pytest.approx(reference.num_samples / 16_000)
+        assert bool((ends_s.diff() >= 0).all())
+        assert reference.states_TD.shape[0] >= int(
+            teacher.num_frames(torch.tensor(reference.num_samples))
+        )
+
+
+def test_three_steps_change_the_layers_and_leave_the_front_end(
+    teacher: SpeechModule, tmp_path: Path
+) -> None:
+    references = references_of(teacher, tmp_path)
+    student = untrained_student(teacher, memory_pool=2, bypass_rank=4, front_end_rank=0)
+    inherit(student, teacher.state_dict())
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    batches = Batches({"made": references}, noise(80_000)[0][0], student, RUN.data, RUN.seed)
+    evaluated: list[int] = []
+
+    Trainer(student, batches, RUN, tmp_path / "run", lambda step, _: evaluated.append(step)).run()
+
+    after = student.state_dict()
+    assert all(bool(value.isfinite().all()) for value in after.values())
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("encoder.stack.layers.2.block.") for name in changed)
+    assert any(".bypass." in name for name in changed)
+    assert "decoder.layers.0.cross.query.weight" in changed
+    assert not any(name.startswith("encoder.front_end.") for name in changed)
+    assert evaluated == [3]
+    log = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3]
