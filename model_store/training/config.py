@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from model_store.errors import RunConfigError
+from model_store.depth import MAX_STRIDE, STRIDES, DepthPlan
+from model_store.errors import PlanInvalid, RunConfigError
 
 Normalisation = Literal["token", "utterance"]
 """Mean over tokens (or frames), or sum over them divided by the utterances, as `batchmean` does."""
@@ -22,6 +23,9 @@ class PlanSource:
             `skip` (keep `kept` layers at random), `bernoulli` (each layer kept with `keep`, drawn
             again while none is: the papers' way).
         weight, weight_end: share of the draws at the start and the end of the run.
+
+    Raises:
+        RunConfigError: what its kind draws from is missing or no stride.
     """
 
     kind: Literal["fixed", "strides", "skip", "bernoulli"]
@@ -31,6 +35,19 @@ class PlanSource:
     strides: tuple[int, ...] = (1, 2, 4, 8)
     kept: tuple[int, ...] = ()
     keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.kind == "fixed":
+            try:
+                DepthPlan.parse(self.plan)
+            except PlanInvalid as error:
+                raise RunConfigError(f"expected a plan of a fixed source: {error}") from error
+        if self.kind == "strides" and not (self.strides and set(self.strides) <= set(STRIDES)):
+            raise RunConfigError(f"expected strides out of {STRIDES}, got {self.strides}")
+        if self.kind == "skip" and not (self.kept and min(self.kept) > 0):
+            raise RunConfigError(f"expected numbers of kept layers above 0, got {self.kept}")
+        if self.kind == "bernoulli" and not 0 < self.keep <= 1:
+            raise RunConfigError(f"expected keep in (0, 1], got {self.keep:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +60,9 @@ class SamplingConfig:
         chunk_frames: masks of the other steps, equally often.
         switch: share of the masked steps whose strides change at random chunk boundaries.
         most_switches: changes in one utterance.
+
+    Raises:
+        RunConfigError: no source of plans, or a chunk that a group of frames would straddle.
     """
 
     plans: tuple[PlanSource, ...]
@@ -50,6 +70,14 @@ class SamplingConfig:
     chunk_frames: tuple[int, ...] = (16, 24, 48)
     switch: float = 0.3
     most_switches: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.plans:
+            raise RunConfigError("expected sampling.plans, got none")
+        if not self.chunk_frames or any(chunk % MAX_STRIDE for chunk in self.chunk_frames):
+            raise RunConfigError(
+                f"expected chunk_frames in multiples of {MAX_STRIDE}, got {self.chunk_frames}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,18 +165,26 @@ def load_run(path: Path) -> RunConfig:
     """Read a run's TOML.
 
     Raises:
-        RunConfigError: a key is unknown, missing or of the wrong kind.
+        RunConfigError: the file is no TOML; a key is unknown, missing or of the wrong kind.
     """
-    return from_table(RunConfig, tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunConfigError(f"expected TOML in {path.name!r}: {error}") from error
+    return from_table(RunConfig, table, path.name)
 
 
 def from_table(kind: type[T], table: Mapping[str, Any], where: str) -> T:
-    """Make a dataclass of a TOML table, tables inside it too."""
+    """Make a dataclass of a TOML table, or of what `to_table` gave; tables inside it too."""
     hints = get_type_hints(kind)
     unknown = sorted(set(table) - set(hints))
     if unknown:
         raise RunConfigError(f"expected in {where} only {sorted(hints)}, got {unknown[0]!r}")
-    values = {name: _value(hints[name], value, f"{where}.{name}") for name, value in table.items()}
+    values = {
+        name: _value(hints[name], value, f"{where}.{name}")
+        for name, value in table.items()
+        if value is not None  # JSON's word for a key that TOML leaves out
+    }
     try:
         return kind(**values)
     except TypeError as error:
@@ -166,12 +202,13 @@ def _value(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401, PLR0911 T
     origin, inner = get_origin(hint), get_args(hint)
     if origin is tuple and isinstance(value, list):
         return tuple(_value(inner[0], item, where) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _value(inner[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is Literal and value in inner:
         return value
-    if hint in {float, float | None} and isinstance(value, int | float):
+    # A bool is an int to Python, and to nobody who writes a configuration.
+    if hint in {float, float | None} and type(value) in {int, float}:
         return float(value)
-    if isinstance(hint, type) and isinstance(value, hint):
+    if isinstance(hint, type) and type(value) is hint:
         return value
-    if origin is Mapping and isinstance(value, dict):
-        return {key: float(number) for key, number in value.items()}
     raise RunConfigError(f"expected {where} of kind {hint}, got {value!r}")

@@ -16,9 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from model_store.audio import SAMPLE_RATE_HZ, read_audio
 from model_store.backbones import SpeechModel
+from model_store.errors import RunConfigError
 from model_store.training.config import DataConfig
 from model_store.training.losses import Targets
-from model_store.training.manifest import read_manifest
+from model_store.training.manifest import read_manifest, refuse_held_out
 from model_store.training.reference import Reference, load_references
 
 POOL_BATCHES = 24
@@ -56,6 +57,9 @@ class Batches:
         references: of every corpus, by name.
         noise_S: recordings of noise, joined.
         student: tells the tokens every transcript starts from, and the frames of so many samples.
+
+    Raises:
+        RunConfigError: there is nothing to hear, or the config weighs a corpus that is not there.
     """
 
     def __init__(
@@ -66,6 +70,13 @@ class Batches:
         config: DataConfig,
         seed: int,
     ) -> None:
+        unknown = sorted(set(config.weights) - set(references))
+        if unknown:
+            raise RunConfigError(
+                f"expected weights of corpora out of {sorted(references)}, got {unknown[0]!r}"
+            )
+        if not any(corpus and config.weights.get(n, 1.0) > 0 for n, corpus in references.items()):
+            raise RunConfigError("expected references to train on, got none")
         self._references = references
         self._noise_S = noise_S
         self._student = student
@@ -166,8 +177,15 @@ class Batches:
 
 
 def load_corpora(folder: Path) -> dict[str, list[Reference]]:
-    """Read every corpus that `recipes.prepare` wrote into a folder."""
-    return {path.stem: load_references(path) for path in sorted(folder.glob("*.json"))}
+    """Read every corpus that `recipes.prepare` wrote into a folder.
+
+    Raises:
+        HeldOutRefused: one of them holds an utterance that is kept for evaluation.
+    """
+    corpora = {path.stem: load_references(path) for path in sorted(folder.glob("*.json"))}
+    for name, corpus in corpora.items():
+        refuse_held_out((reference.id for reference in corpus), name)
+    return corpora
 
 
 def load_noise(manifest: Path) -> Tensor:

@@ -84,12 +84,18 @@ def training_utterances(manifest: Path, *, leave_out: bool) -> list[Utterance]:
     Raises:
         HeldOutRefused: the corpus holds one, and `leave_out` was not asked for.
     """
-    held = held_out_ids()
     utterances = read_manifest(manifest)
-    found = [item.id for item in utterances if item.id in held]
-    if found and not leave_out:
-        raise HeldOutRefused(
-            f"expected no held-out utterance in {manifest.parent.name!r}, "
-            f"got {len(found)}, first {found[0]!r}"
-        )
+    if not leave_out:
+        refuse_held_out((item.id for item in utterances), manifest.parent.name)
+    held = held_out_ids()
     return [item for item in utterances if item.id not in held]
+
+
+def refuse_held_out(ids: Iterable[str], corpus: str) -> None:
+    """Raise HeldOutRefused when one of the ids is kept for evaluation."""
+    held = held_out_ids()
+    found = [one for one in ids if one in held]
+    if found:
+        raise HeldOutRefused(
+            f"expected no held-out utterance in {corpus!r}, got {len(found)}, first {found[0]!r}"
+        )

@@ -1,8 +1,10 @@
 """Which depth a training step runs at: plans, chunk masks, and switches along the utterance."""
 
+from collections.abc import Sequence
+
 import torch
 
-from model_store.depth import MAX_STRIDE, DepthPlan, DepthSchedule
+from model_store.depth import DepthPlan, DepthSchedule
 from model_store.training.config import PlanSource, SamplingConfig
 
 
@@ -34,30 +36,20 @@ class DepthSampler:
         if self._uniform() < self._config.full_context:
             return DepthSchedule.constant(plan), None
         chunk_frames = self._pick(self._config.chunk_frames)
-        if plan.skips or self._uniform() >= self._config.switch:
+        strided = tuple(s for s in self._config.plans if _strides_only(s) and _share(s, progress))
+        if plan.skips or not strided or self._uniform() >= self._config.switch:
             return DepthSchedule.constant(plan), chunk_frames
-        return self._switching(plan, progress, num_frames, chunk_frames), chunk_frames
+        boundaries = range(chunk_frames, num_frames, chunk_frames)
+        later = [(start, self._plan(strided, progress)) for start in self._some(boundaries)]
+        return DepthSchedule(((0, plan), *later)), chunk_frames
 
-    def _switching(
-        self, plan: DepthPlan, progress: float, num_frames: int, chunk_frames: int
-    ) -> DepthSchedule:
-        strided = tuple(source for source in self._config.plans if _strides_only(source))
-        boundaries = list(range(chunk_frames, num_frames, chunk_frames))
+    def _some(self, boundaries: Sequence[int]) -> list[int]:
         switches = min(len(boundaries), 1 + self._below(self._config.most_switches))
         order = torch.randperm(len(boundaries), generator=self._generator)[:switches]
-        starts = sorted(boundaries[index] for index in order.tolist())
-        assert all(start % MAX_STRIDE == 0 for start in starts), "chunks hold whole groups"
-        later = [(start, self._plan(strided, progress)) for start in starts]
-        return DepthSchedule(((0, plan), *later))
+        return sorted(boundaries[index] for index in order.tolist())
 
     def _plan(self, sources: tuple[PlanSource, ...], progress: float) -> DepthPlan:
-        weights = torch.tensor(
-            [
-                s.weight
-                + progress * ((s.weight if s.weight_end is None else s.weight_end) - s.weight)
-                for s in sources
-            ]
-        )
+        weights = torch.tensor([_share(source, progress) for source in sources])
         index = torch.multinomial(weights, 1, generator=self._generator).item()
         source = sources[int(index)]
         if source.kind == "fixed":
@@ -83,6 +75,11 @@ class DepthSampler:
 
     def _uniform(self) -> float:
         return float(torch.rand(1, generator=self._generator).item())
+
+
+def _share(source: PlanSource, progress: float) -> float:
+    end = source.weight if source.weight_end is None else source.weight_end
+    return source.weight + progress * (end - source.weight)
 
 
 def _strides_only(source: PlanSource) -> bool:
