@@ -9,8 +9,8 @@ from collections.abc import Sequence
 LONGEST_PERIOD = 24
 """Tokens; loops of whole sentences are that long."""
 
-LEAST_COPIES = 3
-"""Two equal copies are never touched."""
+PHRASE = 3
+"""Tokens from which a second copy is proof enough; of shorter ones there have to be three."""
 
 LEAST_ADVANCE_S = 0.06
 """Nobody says a word again within less."""
@@ -25,35 +25,42 @@ def without_loops(tokens: Sequence[int], position_s: Sequence[float]) -> int:
     """
     for start in range(len(tokens)):
         for period in range(1, LONGEST_PERIOD + 1):
-            copies = _copies(tokens, start, period)
-            if copies < LEAST_COPIES:
+            length = _repeated(tokens, start, period)
+            if length < (2 * PHRASE if period >= PHRASE else 3 * period):
                 continue
-            kept = _advancing_copies(position_s, start, period, copies)
-            if kept < copies:
-                return start + kept * period
+            kept = _advancing(position_s[start : start + length], period)
+            if kept < length:
+                return start + kept
     return len(tokens)
 
 
-def _copies(tokens: Sequence[int], start: int, period: int) -> int:
-    pattern = tokens[start : start + period]
-    copies = 0
-    while tokens[start + copies * period : start + (copies + 1) * period] == pattern:
-        copies += 1
-    return copies if len(pattern) == period else 0
+def _repeated(tokens: Sequence[int], start: int, period: int) -> int:
+    """Count the tokens from `start` that repeat with a period; a last copy in part only at the end."""
+    end = start + period
+    while end < len(tokens) and tokens[end] == tokens[end - period]:
+        end += 1
+    in_part = (end - start) % period
+    if in_part and (end < len(tokens) or in_part < PHRASE):
+        end -= in_part
+    return end - start if end - start > period else 0
 
 
-def _advancing_copies(position_s: Sequence[float], start: int, period: int, copies: int) -> int:
-    """Count the copies until attention moves on no more, on average over any that follow."""
-    centres = [
-        sum(position_s[start + copy * period : start + (copy + 1) * period]) / period
-        for copy in range(copies)
+def _advancing(position_s: Sequence[float], period: int) -> int:
+    """Count the tokens until attention moves on no more, on average over any copies that follow."""
+    first = position_s[:period]
+    starts = range(0, len(position_s), period)
+    copies = [position_s[start : start + period] for start in starts]
+    # How far each copy, the last one perhaps in part, lies behind the first.
+    behind_s = [
+        sum(there - here for there, here in zip(copy, first, strict=False)) / len(copy)
+        for copy in copies
     ]
-    for copy in range(1, copies):
+    for copy in range(1, len(copies)):
         # One copy may seem to stand still while attention finds its place; the ones after it tell.
         moves_on = any(
-            centres[later] - centres[copy - 1] >= LEAST_ADVANCE_S * (later - copy + 1)
-            for later in range(copy, copies)
+            behind_s[later] - behind_s[copy - 1] >= LEAST_ADVANCE_S * (later - copy + 1)
+            for later in range(copy, len(copies))
         )
         if not moves_on:
-            return copy
-    return copies
+            return copy * period
+    return len(position_s)

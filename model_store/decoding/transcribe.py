@@ -35,6 +35,7 @@ class DecodingOptions:
         tokens_per_second: limit of a transcript's length; speech has 2 to 5.
         max_compression_ratio: text that compresses better than this repeats itself (Whisper's).
         min_avg_logprob: below, the model guesses.
+        retry_unended: a transcript that ran into its limit looks wrong too.
         retry_silence_s: added to the audio of the second try, which makes it hear the end.
     """
 
@@ -42,6 +43,7 @@ class DecodingOptions:
     spare_tokens: int = 4
     max_compression_ratio: float = 2.4
     min_avg_logprob: float = -1.0
+    retry_unended: bool = True
     retry_silence_s: float = 0.4
 
 
@@ -61,6 +63,7 @@ class Decoded:
 
     Args:
         looped: whether the end of the transcript was cut off as a loop.
+        ended: whether the decoder said that the text ends, before its limit.
         tries: the samples that each try ran over, and the decoder steps it took.
         encode_s, decode_s: this window's share of its batch's time.
     """
@@ -71,6 +74,7 @@ class Decoded:
     avg_logprob: float
     compression_ratio: float
     looped: bool
+    ended: bool
     tries: tuple[tuple[int, int], ...]
     encode_s: float
     decode_s: float
@@ -185,6 +189,7 @@ class WindowDecoder:
             else hypothesis.avg_logprob,
             compression_ratio=compression_ratio(text),
             looped=looped,
+            ended=hypothesis.ended,
             tries=((length, hypothesis.steps),),
             encode_s=0.0,
             decode_s=0.0,
@@ -232,7 +237,12 @@ class WindowDecoder:
         return bool(decoded.num_tokens) and (unsure or self._repeats(decoded))
 
     def _repeats(self, decoded: Decoded) -> bool:
-        return decoded.looped or decoded.compression_ratio > self._options.max_compression_ratio
+        runs_on = self._options.retry_unended and not decoded.ended
+        return (
+            runs_on
+            or decoded.looped
+            or decoded.compression_ratio > self._options.max_compression_ratio
+        )
 
     def _better(self, first: Decoded, second: Decoded) -> Decoded:
         """Give the likelier try, a looping one only when both loop; both are paid for."""

@@ -4,7 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.decoding.repetition import LEAST_ADVANCE_S, LONGEST_PERIOD, without_loops
+from model_store.decoding.repetition import (
+    LEAST_ADVANCE_S,
+    LONGEST_PERIOD,
+    PHRASE,
+    without_loops,
+)
 
 NO, THAT, IS = 7, 8, 9
 
@@ -20,9 +25,9 @@ def test_what_is_kept_is_a_prefix(tokens: list[int], data: st.DataObject) -> Non
     assert 0 <= without_loops(tokens, data.draw(anywhere)) <= len(tokens)
 
 
-@given(SENTENCES, st.data())
-def test_two_copies_are_never_touched(sentence: list[int], data: st.DataObject) -> None:
-    tokens = sentence * 2
+@given(st.lists(st.integers(10, 999), min_size=1, max_size=PHRASE - 1, unique=True), st.data())
+def test_a_word_that_is_there_twice_stays(word: list[int], data: st.DataObject) -> None:
+    tokens = word * 2
     anywhere = st.lists(st.floats(0, 30), min_size=len(tokens), max_size=len(tokens))
 
     assert without_loops(tokens, data.draw(anywhere)) == len(tokens)
@@ -82,3 +87,16 @@ def test_a_sentence_that_loops_is_cut_after_its_first_time() -> None:
     sentence = [1, 2, 3, 4, 5]
 
     assert without_loops(sentence * 3, [0.2, 0.5, 0.9, 1.3, 1.6] * 3) == 5
+
+
+def test_a_phrase_that_starts_anew_where_it_was_heard_is_cut_also_in_part() -> None:
+    phrase, heard_s = [1, 2, 3, 4], [0.2, 0.5, 0.8, 1.1]
+
+    assert without_loops(phrase + phrase, heard_s + heard_s) == 4
+    assert without_loops(phrase + phrase[:3], heard_s + heard_s[:3]) == 4
+
+
+def test_a_phrase_that_is_spoken_twice_stays() -> None:
+    phrase = [1, 2, 3]
+
+    assert without_loops(phrase * 2, [0.2, 0.5, 0.8, 1.4, 1.7, 2.0]) == 6

@@ -22,7 +22,7 @@ Samples = npt.NDArray[np.float32]
 
 FULL = DepthSchedule.constant(DepthPlan.full(NUM_LAYERS))
 HEADS = AlignmentHeads({0: (1, 2), 1: (0,)}, end_offset_s=-0.09)
-CONTENT = DecodingOptions(min_avg_logprob=-1e9, max_compression_ratio=1e9)
+CONTENT = DecodingOptions(min_avg_logprob=-1e9, max_compression_ratio=1e9, retry_unended=False)
 DOUBTING = DecodingOptions(min_avg_logprob=0.0)
 """No transcript is that sure."""
 
@@ -95,7 +95,7 @@ def test_a_doubtful_window_is_heard_once_more_with_silence_after_it(
 
 def test_the_likelier_of_two_tries_is_given(model: SpeechModule, tokenizer: Tokenizer) -> None:
     once = WindowDecoder(model, tokenizer, None, CONTENT)
-    given_up = DecodingOptions(min_avg_logprob=0.0, max_compression_ratio=1e9)
+    given_up = DecodingOptions(min_avg_logprob=0.0, max_compression_ratio=1e9, retry_unended=False)
     twice = WindowDecoder(model, tokenizer, None, given_up)
 
     for samples in windows(7_000, 9_000, 12_000, 15_000):
@@ -114,7 +114,10 @@ def test_only_the_doubtful_windows_of_a_batch_are_heard_again(
     once = WindowDecoder(model, tokenizer, None, CONTENT).decode(batch, FULL)
     sure = sorted(decoded.avg_logprob for decoded in once)
     between = DecodingOptions(
-        min_avg_logprob=(sure[1] + sure[2]) / 2, max_compression_ratio=1e9, retry_silence_s=0.2
+        min_avg_logprob=(sure[1] + sure[2]) / 2,
+        max_compression_ratio=1e9,
+        retry_unended=False,
+        retry_silence_s=0.2,
     )
 
     found = WindowDecoder(model, tokenizer, None, between).decode(batch, FULL)
@@ -154,7 +157,11 @@ def test_both_tries_of_a_window_are_paid_for(model: SpeechModule, tokenizer: Tok
 
 def test_length_bounds_a_transcript(model: SpeechModule, tokenizer: Tokenizer) -> None:
     options = DecodingOptions(
-        tokens_per_second=4.0, spare_tokens=2, min_avg_logprob=-1e9, max_compression_ratio=1e9
+        tokens_per_second=4.0,
+        spare_tokens=2,
+        min_avg_logprob=-1e9,
+        max_compression_ratio=1e9,
+        retry_unended=False,
     )
 
     (decoded,) = WindowDecoder(model, tokenizer, None, options).decode(windows(16_000), FULL)
