@@ -60,6 +60,11 @@ class SpeechModel(Protocol):
         ...
 
     @property
+    def pads_input(self) -> bool:
+        """Whether silence completes every utterance anyway, so that adding some changes nothing."""
+        ...
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         """Tokens every transcript starts from."""
         ...

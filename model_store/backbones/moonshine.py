@@ -220,6 +220,11 @@ class Moonshine(nn.Module):
         return self.config.memory_pool * FRAME_SAMPLES / SAMPLE_RATE_HZ
 
     @property
+    def pads_input(self) -> bool:
+        """Whether silence completes every utterance anyway, so that adding some changes nothing."""
+        return False
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         """Tokens every transcript starts from."""
         return (self.config.start_token,)

@@ -211,6 +211,11 @@ class Whisper(nn.Module):
         return self.config.memory_pool * FRAME_SAMPLES / SAMPLE_RATE_HZ
 
     @property
+    def pads_input(self) -> bool:
+        """Whether silence completes every utterance anyway, so that adding some changes nothing."""
+        return self.config.pad_to_s > 0
+
+    @property
     def prompt(self) -> tuple[int, ...]:
         """Tokens every transcript starts from."""
         return self.config.prompt

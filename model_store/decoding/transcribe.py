@@ -120,7 +120,7 @@ class WindowDecoder:
         """
         first = self._attempt(windows, schedule, chunk_frames, words=words)
         doubtful = [row for row, decoded in enumerate(first) if self._looks_wrong(decoded)]
-        if doubtful:
+        if doubtful and not self._model.pads_input:
             again = [windows[row] for row in doubtful]
             silence_s = self._options.retry_silence_s
             second = self._attempt(again, schedule, chunk_frames, silence_s, words=words)
