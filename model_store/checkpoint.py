@@ -25,7 +25,7 @@ from torch import Tensor
 
 from model_store.backbones import BACKBONES, SpeechModule
 from model_store.depth import DepthPlan, PlanCatalogue
-from model_store.errors import CheckpointError
+from model_store.errors import CheckpointError, PlanInvalid
 
 SCALE = ".scale"
 LARGEST_INT8 = 127
@@ -92,7 +92,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     name = config.pop("backbone", None)
     config.pop("precision", None)
     digest = config.pop("sha256", None)
-    if name not in BACKBONES:
+    if not isinstance(name, str) or name not in BACKBONES:
         raise CheckpointError(f"expected a backbone out of {sorted(BACKBONES)}, got {name!r}")
     weights = folder / "model.safetensors"
     try:
@@ -103,7 +103,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         model = BACKBONES[name](config)
         model.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"expected a {name} checkpoint in {folder.name!r}") from error
+        raise CheckpointError(
+            f"expected a {name} checkpoint in {folder.name!r}, got {error}"
+        ) from error
     decoding = folder / "decoding.json"
     return Checkpoint(
         model.eval(),
@@ -114,13 +116,22 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_catalogue(folder: Path, num_layers: int) -> PlanCatalogue:
-    """Read the plans a checkpoint offers."""
+    """Read the plans a checkpoint offers.
+
+    Raises:
+        CheckpointError: they are missing, damaged, or no plans of such a model.
+    """
     plans = _read_json(folder / "plans.json")
-    return PlanCatalogue(
-        num_layers,
-        tuple(DepthPlan.parse(text) for text in plans["ladder"]),
-        tuple(DepthPlan.parse(text) for text in plans["skip"]),
-    )
+    try:
+        return PlanCatalogue(
+            num_layers,
+            tuple(DepthPlan.parse(text) for text in plans["ladder"]),
+            tuple(DepthPlan.parse(text) for text in plans["skip"]),
+        )
+    except (KeyError, TypeError, AttributeError, PlanInvalid) as error:
+        raise CheckpointError(
+            f"expected plans of {num_layers} layers in 'plans.json', got {error}"
+        ) from error
 
 
 def pack_int8(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,9 +163,12 @@ def unpack_int8(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"expected JSON in {path.name!r}") from error
+        raise CheckpointError(f"expected JSON in {path.name!r}, got {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"expected an object in {path.name!r}, got {type(values).__name__}")
+    return values
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from model_store.backbones.published import build_published, published_heads
 from model_store.checkpoint import Checkpoint, load_checkpoint
 from model_store.depth import PlanCatalogue
-from model_store.errors import ModelUnknown
+from model_store.errors import CheckpointError, ModelUnknown
 from model_store.registry.recogniser import Recogniser
 
 DEFAULT_MODEL = "moonshine-base-elastic"
@@ -65,8 +65,15 @@ def _from_hub(name: str) -> Checkpoint:
 
 
 def published_checkpoint(folder: Path) -> Checkpoint:
-    """Read a folder as the hub holds it: `config.json`, `model.safetensors`, `tokenizer.json`."""
-    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    """Read a folder as the hub holds it: `config.json`, `model.safetensors`, `tokenizer.json`.
+
+    Raises:
+        CheckpointError: one of them is missing, damaged, or of another architecture.
+    """
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"expected JSON in 'config.json', got {error}") from error
     model = build_published(values, folder / "model.safetensors")
     catalogue = PlanCatalogue.untuned(model.num_layers)
     return Checkpoint(model, catalogue, published_heads(folder), folder)

@@ -1,6 +1,7 @@
 """A loaded model: files and windows to words, with their times and what they cost."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from model_store.checkpoint import Checkpoint
 from model_store.decoding.alignment import AlignmentHeads
 from model_store.decoding.transcribe import Decoded, DecodedWord, WindowDecoder
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
+from model_store.errors import CheckpointError
 from model_store.flops import ModelSizes, decoder_flops, encoder_flops
 from model_store.registry.sizes import model_sizes
 from model_store.text.tokens import Tokenizer
@@ -84,6 +86,11 @@ class Recogniser:
     """
 
     def __init__(self, name: str, checkpoint: Checkpoint) -> None:
+        """Wrap a checkpoint.
+
+        Raises:
+            CheckpointError: its `tokenizer.json` is missing or damaged.
+        """
         self.name = name
         self.catalogue: PlanCatalogue = checkpoint.catalogue
         self.module: SpeechModule = checkpoint.model
@@ -92,7 +99,7 @@ class Recogniser:
         self.sizes: ModelSizes = dataclasses.replace(
             model_sizes(self.module), watched_heads=watched
         )
-        tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
+        tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
         self._decoder = WindowDecoder(self.module, tokenizer, heads)
 
     @property
@@ -182,6 +189,14 @@ class Recogniser:
             encode_s=decoded.encode_s,
             decode_s=decoded.decode_s,
         )
+
+
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"expected JSON in {path.name!r}, got {error}") from error
+    return Tokenizer.from_file(path)
 
 
 def alignment_heads(decoding: Mapping[str, Any]) -> AlignmentHeads | None:
