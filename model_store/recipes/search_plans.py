@@ -26,7 +26,7 @@ from model_store.training.measure import Recording, hear, held_out_recordings, w
 from model_store.training.precision import autocast
 
 LADDER_BUDGETS = (7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.5, 1.0)
-SCREENING_S = 60.0
+SCREENING_S = 30.0
 FINALISTS = 2
 SWAPPED = 4
 
