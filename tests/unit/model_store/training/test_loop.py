@@ -18,6 +18,9 @@ from model_store.training.loop import (
 )
 from tests.training_kit import RUN, noise, references, student
 
+# The first optimiser makes torch import its compiler, which takes seconds, once.
+pytestmark = pytest.mark.timeout(120)
+
 
 class Stopped(Exception):
     """A run that is interrupted right after it was saved."""
