@@ -182,7 +182,7 @@ class Decoder(nn.Module):
         position_U = cache.num_tokens + torch.arange(token_BU.shape[1], device=token_BU.device)
         cos_UR, sin_UR = self.rotary(position_U)
         context = RowContext(0, position_U, cache.causal_mask(token_BU.shape[1]), cos_UR, sin_UR)
-        x_BUD = self.embedding(token_BU)
+        x_BUD = self.embedding(token_BU).float()
         for index, layer in enumerate(self.layers):
             x_BUD = layer(x_BUD, context, index, cache)
         cache.advance(token_BU.shape[1])
@@ -190,7 +190,7 @@ class Decoder(nn.Module):
 
     def logits(self, state_BUD: Tensor) -> Tensor:
         """Score every token of the vocabulary."""
-        return F.linear(state_BUD, self.embedding.weight)
+        return F.linear(state_BUD.to(self.embedding.weight.dtype), self.embedding.weight).float()
 
 
 class Moonshine(nn.Module):

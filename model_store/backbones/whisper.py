@@ -167,7 +167,7 @@ class Decoder(nn.Module):
         new_tokens = token_BU.shape[1]
         position_U = cache.num_tokens + torch.arange(new_tokens, device=token_BU.device)
         context = RowContext(0, position_U, cache.causal_mask(new_tokens), None, None)
-        x_BUD = self.embedding(token_BU) + self.position_LD[position_U]
+        x_BUD = self.embedding(token_BU).float() + self.position_LD[position_U]
         for index, layer in enumerate(self.layers):
             x_BUD = layer(x_BUD, context, index, cache)
         cache.advance(new_tokens)
@@ -178,7 +178,9 @@ class Decoder(nn.Module):
 
         Training scores it too, since written transcripts hold some of it (quotes, brackets).
         """
-        logits_BUV = F.linear(state_BUD, self.embedding.weight)
+        logits_BUV = F.linear(
+            state_BUD.to(self.embedding.weight.dtype), self.embedding.weight
+        ).float()
         if self.training:
             return logits_BUV
         return logits_BUV.masked_fill(self.get_buffer("suppressed_V"), -torch.inf)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from model_store.audio import AudioSource, SileroGate, SpeechGate, Window, cut_windows, open_audio
 from model_store.backbones import SpeechModule
+from model_store.backbones.precision import has_fast_bfloat16, to_bfloat16
 from model_store.checkpoint import Checkpoint
 from model_store.decoding.alignment import AlignmentHeads
 from model_store.decoding.transcribe import Decoded, DecodedWord, WindowDecoder
@@ -26,6 +27,7 @@ LONGEST_S = 4 * 3600.0
 BATCH_WINDOWS = 4
 
 Samples = npt.NDArray[np.float32]
+Precision = Literal["auto", "bfloat16", "float32"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,23 @@ class Recogniser:
         >>> print(model.transcribe("talk.flac", drop=0.5).text)
     """
 
-    def __init__(self, name: str, checkpoint: Checkpoint) -> None:
+    def __init__(self, name: str, checkpoint: Checkpoint, precision: Precision = "auto") -> None:
         """Wrap a checkpoint.
+
+        Args:
+            name: what it is called.
+            checkpoint: its weights, which become this object's own, and plans.
+            precision: of the matrices; `auto` takes bfloat16 where the processor multiplies it.
 
         Raises:
             CheckpointError: its `tokenizer.json` is missing or damaged.
         """
         self.name = name
+        if precision == "auto":
+            precision = "bfloat16" if has_fast_bfloat16() else "float32"
+        self.precision: Precision = precision
+        if precision == "bfloat16":
+            to_bfloat16(checkpoint.model)
         self.catalogue: PlanCatalogue = checkpoint.catalogue
         self.module: SpeechModule = checkpoint.model
         heads = alignment_heads(checkpoint.decoding)
