@@ -98,6 +98,29 @@ def read_audio(source: AudioSource, *, max_s: float = 3600.0) -> Samples:
     return np.concatenate(list(open_audio(source, max_s=max_s)))
 
 
+class _Seekable:
+    """A file as libsndfile sees it: damaged headers make it seek before the start, which is no place.
+
+    It asks where a seek ended, so the start is answer enough; an exception in its callback would
+    go to our stderr instead of to us.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._file.tell()}.get(whence)
+        if base is None:
+            base = self._file.seek(0, io.SEEK_END)
+        return self._file.seek(max(0, base + offset))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, num_bytes: int = -1) -> bytes:
+        return self._file.read(num_bytes)
+
+
 class _Block(NamedTuple):
     samples: Samples
     rate_hz: int
@@ -139,7 +162,7 @@ def _open_plain(file: BinaryIO, container: Container, head: bytes) -> soundfile.
     if container is Container.FLAC and not flac_samples(head):
         return None  # libsndfile cannot read a streamed flac: "Internal psf_fseek() failed"
     try:
-        opened = soundfile.SoundFile(file)
+        opened = soundfile.SoundFile(_Seekable(file))
     except soundfile.SoundFileError:
         file.seek(0)
         return None  # for example mp3 inside a wav, which libavformat knows

@@ -10,6 +10,8 @@ import pytest
 
 import model_store
 from model_store.audio import read_audio
+from model_store.depth import DepthSchedule
+from model_store.flops import encoder_flops
 from model_store.registry import Recogniser
 from model_store.text import normalise
 from model_store.text.wer import normalised_word_errors
@@ -61,15 +63,18 @@ def test_word_times_rise_and_stay_inside_the_speech(model: Recogniser) -> None:
     assert all(0 <= word.start_s < word.end_s <= heard.audio_s + 1e-6 for word in words)
 
 
-def test_every_offered_plan_and_policy_gives_text_and_costs_less_than_the_one_above(
+def test_every_offered_plan_writes_text_and_one_pass_costs_less_than_the_plan_above(
     model: Recogniser,
 ) -> None:
     samples = read_audio(ASSETS / "fox.opus")
     for policy in ("ladder", "skip"):
         plans = model.catalogue.plans(policy)
-        cost = [model.transcribe_windows([samples], plan)[0].encoder_flops for plan in plans]
+        cost = [
+            encoder_flops(model.sizes, DepthSchedule.constant(plan), len(samples)) for plan in plans
+        ]
 
-        assert cost == sorted(cost, reverse=True)
+        assert cost == sorted(set(cost), reverse=True)
+        assert all(model.transcribe_windows([samples], plan)[0].text for plan in plans)
 
 
 def test_speech_far_from_the_microphone_is_heard_and_silence_is_not(model: Recogniser) -> None:
