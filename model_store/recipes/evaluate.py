@@ -28,7 +28,7 @@ from model_store.training.measure import Heard, Recording, hear, held_out_record
 SETS = ("native", "held_out", "non_native")
 CHUNK_FRAMES = 24
 OTHER_CHUNKS = (16, 48)
-TIMED_S = 60.0
+TIMED_S = 30.0
 REPEATS = 3
 
 
