@@ -9,7 +9,7 @@ import io
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -162,7 +162,7 @@ def _open_plain(file: BinaryIO, container: Container, head: bytes) -> soundfile.
     if container is Container.FLAC and not flac_samples(head):
         return None  # libsndfile cannot read a streamed flac: "Internal psf_fseek() failed"
     try:
-        opened = soundfile.SoundFile(_Seekable(file))
+        opened = soundfile.SoundFile(cast("BinaryIO", _Seekable(file)))
     except soundfile.SoundFileError:
         file.seek(0)
         return None  # for example mp3 inside a wav, which libavformat knows
