@@ -3,7 +3,8 @@
     python -m model_store.recipes.prepare --teacher DIR --corpora corpora.toml --out DIR
 
 The TOML names the corpora, in tables [[corpus]]: `manifest`, `text` = "transcript" or "teacher",
-and `max_disagreement`, the word error rate between the two above which an utterance is left out.
+`max_disagreement`, the word error rate between the two above which an utterance is left out, and
+`speed`, at which it is heard: resampling moves pitch and formants along, so that it is another voice.
 """
 
 import argparse
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import soxr
 import torch
 from torch import Tensor
 
 from model_store.audio import SAMPLE_RATE_HZ, read_audio
 from model_store.backbones.base import EncoderStates
+from model_store.backbones.precision import has_fast_bfloat16, to_bfloat16
 from model_store.checkpoint import Checkpoint, load_checkpoint
 from model_store.decoding.alignment import token_spans
 from model_store.decoding.greedy import decode_greedy
@@ -28,7 +31,6 @@ from model_store.text.normalise import normalise
 from model_store.text.tokens import Tokenizer
 from model_store.text.wer import word_errors
 from model_store.training.manifest import Utterance, training_utterances
-from model_store.training.precision import autocast
 from model_store.training.reference import TOP_TOKENS, Reference, save_references
 
 BATCH_S = 60.0
@@ -44,6 +46,13 @@ class Corpus:
     manifest: Path
     text: Literal["transcript", "teacher"]
     max_disagreement: float = 1.0
+    speed: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What weights in a run call it."""
+        folder = self.manifest.parent.name
+        return folder if self.speed == 1 else f"{folder}-speed{self.speed:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ def main() -> None:
     for table in settings["corpus"]:
         manifest = (options.corpora.parent / table.pop("manifest")).resolve()
         corpus = Corpus(manifest=manifest, **table)
-        target = options.out / manifest.parent.name
+        target = options.out / corpus.name
         if target.with_suffix(".json").exists():
             continue
         references = list(teacher.references(corpus, np.random.default_rng(options.seed)))
@@ -83,6 +92,8 @@ class Teacher:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._model = checkpoint.model
+        if has_fast_bfloat16():
+            to_bfloat16(self._model)
         self._tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
         self._heads = {
             int(layer): heads for layer, heads in checkpoint.decoding["alignment_heads"].items()
@@ -96,8 +107,8 @@ class Teacher:
         utterances = training_utterances(corpus.manifest, leave_out=True)
         kept = [item for item in utterances if item.seconds <= LONGEST_S]
         for batch in _batches(kept):
-            heard = [Heard(item, _with_silence(item, draw)) for item in batch]
-            with torch.inference_mode(), autocast():
+            heard = [Heard(item, _with_silence(item, corpus.speed, draw)) for item in batch]
+            with torch.inference_mode():
                 yield from self._batch(heard, corpus)
 
     def _batch(self, heard: Sequence[Heard], corpus: Corpus) -> Iterator[Reference]:
@@ -176,8 +187,10 @@ def _batches(utterances: list[Utterance]) -> Iterator[list[Utterance]]:
         yield batch
 
 
-def _with_silence(utterance: Utterance, draw: np.random.Generator) -> Tensor:
+def _with_silence(utterance: Utterance, speed: float, draw: np.random.Generator) -> Tensor:
     mono = read_audio(utterance.path)
+    if speed != 1:
+        mono = soxr.resample(mono, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)
     before, after = (int(s * SAMPLE_RATE_HZ) for s in draw.uniform(0, MOST_SILENCE_S, 2))
     whole = np.concatenate([np.zeros(before), mono, np.zeros(after)])
     return torch.from_numpy((whole.clip(-1, 1) * 32767).astype(np.int16))

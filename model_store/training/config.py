@@ -102,23 +102,43 @@ class LossConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """What is done to the student's audio: shares of the utterances, and ranges to draw from.
+
+    Args:
+        room: with a room's reverberation.
+        noise: with recorded noise, at `noise_db` of signal to noise.
+        babble: with another voice, at `babble_db`.
+        microphone: with a tilted spectrum.
+        telephone: in the telephone's band and 8-bit mu-law.
+        gain_db: range of the level change.
+    """
+
+    room: float = 0.0
+    noise: float = 0.3
+    noise_db: tuple[float, ...] = (5.0, 25.0)
+    babble: float = 0.0
+    babble_db: tuple[float, ...] = (8.0, 25.0)
+    microphone: float = 0.0
+    telephone: float = 0.0
+    gain_db: tuple[float, ...] = (-12.0, 6.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """What the student hears.
 
     Args:
         weights: how often a corpus is heard in an epoch, by name; others once.
         batch_s: seconds of audio in a step.
-        noise: share of the utterances with noise added, at `noise_db` of signal to noise.
-        gain_db: range of the level change.
+        augment: what is done to the audio.
         cut: share of the utterances cut at a random point.
         cut_margin_s: tokens that end later than this before the cut are not asked for.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
     batch_s: float = 20.0
-    noise: float = 0.3
-    noise_db: tuple[float, ...] = (5.0, 25.0)
-    gain_db: tuple[float, ...] = (-12.0, 6.0)
+    augment: AugmentConfig = AugmentConfig()
     cut: float = 0.2
     cut_margin_s: float = 0.2
 

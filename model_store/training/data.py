@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from model_store.audio import SAMPLE_RATE_HZ, read_audio
 from model_store.backbones import SpeechModel
 from model_store.errors import RunConfigError
+from model_store.training.augment import Augmenter
 from model_store.training.config import DataConfig
 from model_store.training.losses import Targets
 from model_store.training.manifest import read_manifest, refuse_held_out
@@ -78,7 +79,7 @@ class Batches:
         if not any(corpus and config.weights.get(n, 1.0) > 0 for n, corpus in references.items()):
             raise RunConfigError("expected references to train on, got none")
         self._references = references
-        self._noise_S = noise_S
+        self._augment = Augmenter(noise_S, config.augment)
         self._student = student
         self._config = config
         self._seed = seed
@@ -123,7 +124,10 @@ class Batches:
         return groups
 
     def _batch(self, group: Sequence[Reference], draw: torch.Generator) -> Batch:
-        examples = [self._example(item, draw) for item in group]
+        others = [group[place - 1] if len(group) > 1 else None for place in range(len(group))]
+        examples = [
+            self._example(item, other, draw) for item, other in zip(group, others, strict=True)
+        ]
         samples_BS = pad_sequence([e.samples_S for e in examples], batch_first=True)
         token_BU = _pad([e.reference.token_U.long() for e in examples])
         scored_BU = _pad([e.scored_U for e in examples])
@@ -149,7 +153,9 @@ class Batches:
             targets=targets,
         )
 
-    def _example(self, reference: Reference, draw: torch.Generator) -> _Example:
+    def _example(
+        self, reference: Reference, other: Reference | None, draw: torch.Generator
+    ) -> _Example:
         config = self._config
         samples_S = reference.samples_S.float() / 32768
         total_s = len(samples_S) / SAMPLE_RATE_HZ
@@ -161,19 +167,10 @@ class Batches:
             samples_S = samples_S[: int(cut_s * SAMPLE_RATE_HZ)]
             scored_U &= reference.end_s_U <= cut_s - config.cut_margin_s
             ends = False
-        samples_S = samples_S * 10 ** (_uniform(draw, *config.gain_db) / 20)
-        if _uniform(draw) < config.noise and len(self._noise_S) > len(samples_S):
-            samples_S = samples_S + self._noise(samples_S, draw)
+        babble_S = torch.zeros(0) if other is None else other.samples_S.float() / 32768
+        samples_S = self._augment(samples_S, babble_S, draw)
         frames = int(self._student.num_frames(torch.tensor(len(samples_S))))
-        return _Example(samples_S.clamp(-1, 1), reference, frames, scored_U, ends)
-
-    def _noise(self, samples_S: Tensor, draw: torch.Generator) -> Tensor:
-        room = len(self._noise_S) - len(samples_S)
-        start = int(torch.randint(room, (1,), generator=draw).item())
-        noise_S = self._noise_S[start : start + len(samples_S)]
-        ratio_db = _uniform(draw, *self._config.noise_db)
-        level = samples_S.square().mean().sqrt() / noise_S.square().mean().sqrt().clamp(min=1e-5)
-        return noise_S * level * 10 ** (-ratio_db / 20)
+        return _Example(samples_S, reference, frames, scored_U, ends)
 
 
 def load_corpora(folder: Path) -> dict[str, list[Reference]]:

@@ -55,12 +55,19 @@ class PlanInUse:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What is served: the plans of the ladder (deepest first) and the names of the policies."""
+    """What is served: the plans of the ladder (deepest first) and the names of the policies.
+
+    Args:
+        chunk_s: seconds of one chunk of a live stream; 0 where live streams are not served.
+        max_utterance_s: the longest utterance a stream may have.
+    """
 
     name: str
     layers_total: int
     offered: tuple[PlanInUse, ...]
     policies: tuple[str, ...]
+    chunk_s: float = 0.0
+    max_utterance_s: float = 28.0
 
     def depth_label(self, plan: PlanInUse) -> str:
         """Name the offered budget at or below a plan's effective layers, for metrics."""
@@ -138,11 +145,76 @@ class StepResult:
     cost: Cost
 
 
-class Engine(Protocol):
-    """Turns windows of audio into segments; every method blocks and belongs on a worker thread.
+class LiveUtterance(Protocol):
+    """The engine's state of one utterance of a stream; nobody else looks inside."""
 
-    `load` comes first and once. `choose` and `open_windows` may run beside a step and beside each
-    other; `transcribe` is called by one thread at a time.
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the caches take up now."""
+        ...
+
+
+class SpeechListener(Protocol):
+    """The speech gate's state of one stream; nobody else looks inside."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveInput:
+    """One stream's share of a live step.
+
+    Args:
+        utterance: from `open_utterance`; at most once in a step.
+        samples: follow those that the utterance has had already; any number, none too.
+        plan: of the chunks that these samples complete. Strides may differ from the last step's;
+            a plan with skipped layers holds for its utterance.
+        decode: whether words are asked for; without, the step only encodes.
+        ends: nothing follows: the last chunk is completed and the text decoded to its end.
+        second_pass: with `ends`, run the whole utterance again with full context for its words.
+    """
+
+    utterance: LiveUtterance
+    samples: Samples
+    plan: PlanInUse
+    decode: bool = True
+    ends: bool = False
+    second_pass: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOutput:
+    """What the step makes of one stream.
+
+    Args:
+        words: of the utterance so far, times from its start. Without `decode`, those of last time.
+        stable_words: how many of them, from the first, no later output changes; all at the end.
+        encoded_s: seconds from the utterance's start that the encoder has taken in; all at the end.
+        cost: of this step's share.
+    """
+
+    words: tuple[Word, ...]
+    stable_words: int
+    encoded_s: float
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class ListenInput:
+    """New samples of one stream for the speech gate; any number."""
+
+    listener: SpeechListener
+    samples: Samples
+
+
+GATE_FRAME_SAMPLES = 512
+"""The speech gate gives one probability for each 32 ms that are complete."""
+
+
+class Engine(Protocol):
+    """Turns audio into words; every method blocks and belongs on a worker thread.
+
+    `load` comes first and once. `choose`, `open_windows`, `open_utterance` and `open_listener` may
+    run beside a step and beside each other; `transcribe`, `step` and `listen` are called by one
+    thread at a time. What is opened needs no closing: dropping the last reference frees it.
     """
 
     def load(self) -> ModelInfo:
@@ -171,4 +243,24 @@ class Engine(Protocol):
 
     def transcribe(self, windows: Sequence[Window], plan: PlanInUse) -> StepResult:
         """Run one step over windows that share a plan."""
+        ...
+
+    def open_utterance(self) -> LiveUtterance:
+        """Begin an utterance: positions count from its first sample. Quick."""
+        ...
+
+    def step(self, inputs: Sequence[LiveInput]) -> Sequence[LiveOutput]:
+        """Run one step over all streams that are due, whatever their plans; in the order given.
+
+        Raises:
+            PlanInvalid: skipped layers changed inside an utterance.
+        """
+        ...
+
+    def open_listener(self) -> SpeechListener:
+        """Begin listening to a stream. Quick."""
+        ...
+
+    def listen(self, inputs: Sequence[ListenInput]) -> Sequence[Samples]:
+        """Give the probability of speech of every gate frame that the samples complete."""
         ...
