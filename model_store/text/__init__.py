@@ -1,5 +1,6 @@
-"""Text: tokens and words, normalisation, word error rate."""
+"""Text: tokens and words, what of a caption is settled, normalisation, word error rate."""
 
+from model_store.text.agreement import CommitRule, Committer, Update, expected_rows, stable_words
 from model_store.text.normalise import normalise
 from model_store.text.tokens import Tokenizer, WordPiece
 from model_store.text.wer import (
@@ -15,16 +16,21 @@ from model_store.text.wer import (
 )
 
 __all__ = [
+    "CommitRule",
+    "Committer",
     "Interval",
     "Tokenizer",
+    "Update",
     "WordErrors",
     "WordPiece",
     "bootstrap_interval",
     "corpus_wer",
+    "expected_rows",
     "normalise",
     "normalised_word_errors",
     "paired_difference_interval",
     "paired_ratio_interval",
+    "stable_words",
     "total",
     "word_errors",
 ]

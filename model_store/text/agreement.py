@@ -1,0 +1,139 @@
+"""How much of a transcript is settled while somebody still speaks.
+
+At every update an incremental decoder writes a few tokens after the committed ones, against the
+audio there is. Some of them are committed, which nothing takes back, the rest is written anew:
+
+    committed          tentative
+    |so| |said| |the|  |cap| |tain|  audio ends
+                       '- commit? -'
+
+Two signs that a token will stay: the update before wrote the same (LocalAgreement-2), and the
+decoder's attention was not yet at the end of the audio when it wrote it (AlignAtt).
+
+Source: Liu et al., Low-Latency Sequence-to-Sequence Speech Recognition, arXiv 2005.11185
+(LocalAgreement); Papi et al., AlignAtt, arXiv 2305.11408, with the expected instead of the most
+attended frame.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from model_store.text.tokens import WordPiece
+
+Method = Literal["agreement", "attention", "both"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRule:
+    """When a token counts as settled.
+
+    Args:
+        method: two updates agree on it, attention stays off the edge, or both.
+        edge_s: audio at the end that attention must not have reached.
+        min_logprob: tokens below, and those after them, wait.
+        most_tentative: tokens an update may write after the committed ones.
+    """
+
+    method: Method = "both"
+    edge_s: float = 0.4
+    min_logprob: float = -np.inf
+    most_tentative: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one update wrote after the committed tokens.
+
+    Args:
+        tokens: without the end token, with which the writing may have stopped.
+        logprobs: natural logarithm of each token's probability.
+        position_rows: where attention was while each was written, in pooled frames from the
+            utterance's start (`expected_rows`); empty where no alignment heads are known, and
+            then agreement alone decides.
+        num_rows: pooled frames that there are.
+        ended: nothing follows, so all of it is committed.
+    """
+
+    tokens: Sequence[int]
+    logprobs: Sequence[float]
+    position_rows: Sequence[float]
+    num_rows: int
+    ended: bool = False
+
+
+class Committer:
+    """Decides for one utterance; keeps what the last update left uncommitted.
+
+    Args:
+        rule: when a token is settled.
+        row_s: seconds of audio in one pooled frame.
+    """
+
+    def __init__(self, rule: CommitRule, row_s: float) -> None:
+        self._rule = rule
+        self._edge_rows = rule.edge_s / row_s
+        self._tentative: tuple[int, ...] = ()
+
+    @property
+    def tentative(self) -> tuple[int, ...]:
+        """Tokens that the last update wrote and nobody committed: a good guess at the next one's."""
+        return self._tentative
+
+    def at_edge(self, position_row: float, num_rows: int) -> bool:
+        """Say whether attention has come to the end of the audio."""
+        return position_row >= num_rows - self._edge_rows
+
+    def commit(self, update: Update) -> int:
+        """Give how many of an update's tokens to commit, from the first."""
+        settled = len(update.tokens) if update.ended else self._settled(update)
+        self._tentative = tuple(update.tokens[settled:])
+        return settled
+
+    def _settled(self, update: Update) -> int:
+        watched = bool(update.position_rows)
+        settled = _before(update.logprobs, self._rule.min_logprob)
+        if self._rule.method != "attention" or not watched:
+            settled = min(settled, _common_prefix(self._tentative, update.tokens))
+        if self._rule.method != "agreement" and watched:
+            early = [not self.at_edge(row, update.num_rows) for row in update.position_rows]
+            settled = min(settled, early.index(False) if False in early else len(early))
+        return settled
+
+
+def expected_rows(weights_HUP: np.ndarray) -> list[float]:
+    """Give the pooled frame each token attends to: the mean over its heads' weights.
+
+    Args:
+        weights_HUP: H = alignment heads, U = tokens, P = pooled frames.
+    """
+    weights_UP = weights_HUP.mean(axis=0, dtype=np.float64)
+    rows_U = weights_UP @ np.arange(weights_UP.shape[1]) / weights_UP.sum(axis=1)
+    return rows_U.tolist()
+
+
+def stable_words(words: Sequence[WordPiece], committed: int) -> int:
+    """Count the words that no later token can change: a committed one begins the word after them.
+
+    Args:
+        words: of the committed tokens and those after them.
+        committed: how many tokens, from the first, are committed.
+    """
+    begun = sum(word.start_token < committed for word in words)
+    return max(0, begun - 1)
+
+
+def _before(logprobs: Sequence[float], least: float) -> int:
+    for index, logprob in enumerate(logprobs):
+        if logprob < least:
+            return index
+    return len(logprobs)
+
+
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    for index, (here, there) in enumerate(zip(one, other, strict=False)):
+        if here != there:
+            return index
+    return min(len(one), len(other))
