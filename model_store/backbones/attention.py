@@ -7,6 +7,7 @@ P = pooled encoder frames, D = channels, H = heads, K = channels of a head, C = 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,37 @@ def pool_memory(states_BTD: Tensor, num_frames_B: Tensor, pool_RD: Tensor) -> Po
     filled_BTD = states_BTD.gather(1, index_BT.unsqueeze(-1).expand(-1, -1, states_BTD.shape[2]))
     pooled_BPD = (filled_BTD.unflatten(1, (rows, pool)) * pool_RD).sum(2)
     return PooledStates(pooled_BPD, -(-num_frames_B // pool))
+
+
+class TokenCache(Protocol):
+    """What a decoder's layers attend to; where the keys and values lie is its own business."""
+
+    def positions(self, new_tokens: int) -> Tensor:
+        """Give the positions of new tokens, position_U."""
+        ...
+
+    def causal_mask(self, new_tokens: int) -> Tensor | None:
+        """Give the mask that `attend_self` takes; None where none is needed."""
+        ...
+
+    def attend_self(
+        self,
+        layer: int,
+        query_BHUK: Tensor,
+        key_BHUK: Tensor,
+        value_BHUK: Tensor,
+        mask_BUL: Tensor | None,
+    ) -> Tensor:
+        """Store the new tokens' keys and values; attend to them and to those before."""
+        ...
+
+    def attend_cross(self, layer: int, query_BHUK: Tensor) -> Tensor:
+        """Attend to the encoder's states."""
+        ...
+
+    def advance(self, new_tokens: int) -> None:
+        """Count the tokens whose keys and values every layer has stored."""
+        ...
 
 
 @dataclass(slots=True)
@@ -82,6 +114,11 @@ class DecoderCache:
             cross_mask_B11P=None if bool(valid_BP.all()) else valid_BP[:, None, None],
         )
 
+    def positions(self, new_tokens: int) -> Tensor:
+        """Give the positions of new tokens, position_U."""
+        device = self.cross_keys[0].device
+        return self.num_tokens + torch.arange(new_tokens, device=device)
+
     def causal_mask(self, new_tokens: int) -> Tensor | None:
         """Give the mask of new tokens over all so far, (1, U, L + U); None for a single one."""
         if new_tokens == 1:
@@ -94,6 +131,37 @@ class DecoderCache:
     def advance(self, new_tokens: int) -> None:
         """Count the tokens whose keys and values every layer has stored."""
         self.num_tokens += new_tokens
+
+    def attend_self(
+        self,
+        layer: int,
+        query_BHUK: Tensor,
+        key_BHUK: Tensor,
+        value_BHUK: Tensor,
+        mask_BUL: Tensor | None,
+    ) -> Tensor:
+        """Store the new tokens' keys and values; attend to them and to those before."""
+        if torch.is_grad_enabled():
+            return attend(query_BHUK, key_BHUK, value_BHUK, mask_BUL)
+        start, end = self.num_tokens, self.num_tokens + query_BHUK.shape[2]
+        self.self_keys[layer][:, :, start:end] = key_BHUK
+        self.self_values[layer][:, :, start:end] = value_BHUK
+        key_BHLK = self.self_keys[layer][:, :, :end]
+        value_BHLK = self.self_values[layer][:, :, :end]
+        return attend(query_BHUK, key_BHLK, value_BHLK, mask_BUL)
+
+    def attend_cross(self, layer: int, query_BHUK: Tensor) -> Tensor:
+        """Attend to the encoder's states; watched heads leave their weights."""
+        key_BHPK, value_BHPK = self.cross_keys[layer], self.cross_values[layer]
+        mixed_BHUK = F.scaled_dot_product_attention(
+            query_BHUK, key_BHPK, value_BHPK, attn_mask=self.cross_mask_B11P
+        )
+        if layer in self.watched:
+            heads = self.watched[layer]
+            self.weights_BHUP[layer] = attention_weights(
+                query_BHUK[:, heads], key_BHPK[:, heads], self.cross_mask_B11P
+            )
+        return mixed_BHUK
 
     def keep(self, rows_B: Tensor) -> None:
         """Go on with some of the transcripts, in the order given."""
@@ -113,21 +181,18 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(dim, dim, bias=bias)
 
     def forward(self, x_BGD: Tensor, context: RowContext) -> Tensor:
-        """Attend among the rows given."""
+        """Attend among the rows given, and to those in the context's cache."""
         query_BHGK, key_BHGK, value_BHGK = self._project(x_BGD, context)
-        return self._attend(query_BHGK, key_BHGK, value_BHGK, context.mask_BGG)
+        if context.cache is not None:
+            return self._merge(context.cache.attend(query_BHGK, key_BHGK, value_BHGK))
+        return self._merge(attend(query_BHGK, key_BHGK, value_BHGK, context.mask_BGG))
 
-    def cached(self, x_BUD: Tensor, context: RowContext, layer: int, cache: DecoderCache) -> Tensor:
+    def cached(self, x_BUD: Tensor, context: RowContext, layer: int, cache: TokenCache) -> Tensor:
         """Attend to the tokens in the cache and to the new ones, which are added to it."""
         query_BHUK, key_BHUK, value_BHUK = self._project(x_BUD, context)
-        start, end = cache.num_tokens, cache.num_tokens + x_BUD.shape[1]
-        if torch.is_grad_enabled():
-            return self._attend(query_BHUK, key_BHUK, value_BHUK, context.mask_BGG)
-        cache.self_keys[layer][:, :, start:end] = key_BHUK
-        cache.self_values[layer][:, :, start:end] = value_BHUK
-        key_BHLK = cache.self_keys[layer][:, :, :end]
-        value_BHLK = cache.self_values[layer][:, :, :end]
-        return self._attend(query_BHUK, key_BHLK, value_BHLK, context.mask_BGG)
+        return self._merge(
+            cache.attend_self(layer, query_BHUK, key_BHUK, value_BHUK, context.mask_BGG)
+        )
 
     def _project(self, x_BGD: Tensor, context: RowContext) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = (
@@ -139,13 +204,7 @@ class SelfAttention(nn.Module):
             key = rotate(key, context.rotary_cos_GR, context.rotary_sin_GR)
         return query, key, value
 
-    def _attend(
-        self, query_BHGK: Tensor, key_BHLK: Tensor, value_BHLK: Tensor, mask_BGL: Tensor | None
-    ) -> Tensor:
-        mask_B1GL = None if mask_BGL is None else mask_BGL.unsqueeze(1)
-        mixed_BHGK = F.scaled_dot_product_attention(
-            query_BHGK, key_BHLK, value_BHLK, attn_mask=mask_B1GL
-        )
+    def _merge(self, mixed_BHGK: Tensor) -> Tensor:
         return self.out(mixed_BHGK.transpose(1, 2).flatten(2))
 
 
@@ -164,25 +223,25 @@ class CrossAttention(nn.Module):
         key_BPD, value_BPD = self.kv(states_BPD).chunk(2, dim=-1)
         return self._heads(key_BPD), self._heads(value_BPD)
 
-    def forward(self, x_BUD: Tensor, layer: int, cache: DecoderCache) -> Tensor:
-        """Attend to the states in the cache; watched heads leave their weights there."""
-        query_BHUK = self._heads(self.query(x_BUD))
-        key_BHPK, value_BHPK = cache.cross_keys[layer], cache.cross_values[layer]
-        mixed_BHUK = F.scaled_dot_product_attention(
-            query_BHUK, key_BHPK, value_BHPK, attn_mask=cache.cross_mask_B11P
-        )
-        if layer in cache.watched:
-            heads = cache.watched[layer]
-            cache.weights_BHUP[layer] = _weights(
-                query_BHUK[:, heads], key_BHPK[:, heads], cache.cross_mask_B11P
-            )
+    def forward(self, x_BUD: Tensor, layer: int, cache: TokenCache) -> Tensor:
+        """Attend to the states in the cache."""
+        mixed_BHUK = cache.attend_cross(layer, self._heads(self.query(x_BUD)))
         return self.out(mixed_BHUK.transpose(1, 2).flatten(2))
 
     def _heads(self, x_BND: Tensor) -> Tensor:
         return x_BND.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-def _weights(query_BHUK: Tensor, key_BHPK: Tensor, mask_B11P: Tensor | None) -> Tensor:
+def attend(
+    query_BHGK: Tensor, key_BHLK: Tensor, value_BHLK: Tensor, mask_BGL: Tensor | None
+) -> Tensor:
+    """Attend with every head under one mask."""
+    mask_B1GL = None if mask_BGL is None else mask_BGL.unsqueeze(1)
+    return F.scaled_dot_product_attention(query_BHGK, key_BHLK, value_BHLK, attn_mask=mask_B1GL)
+
+
+def attention_weights(query_BHUK: Tensor, key_BHPK: Tensor, mask_B11P: Tensor | None) -> Tensor:
+    """Give the weights that attention has, (B, H, U, P)."""
     score_BHUP = query_BHUK @ key_BHPK.transpose(2, 3) / math.sqrt(query_BHUK.shape[-1])
     if mask_B11P is not None:
         score_BHUP = score_BHUP.masked_fill(~mask_B11P, -torch.inf)

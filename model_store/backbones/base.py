@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from model_store.backbones.attention import DecoderCache, PooledStates
+from model_store.backbones.attention import DecoderCache, PooledStates, TokenCache
 from model_store.depth import DepthSchedule
 
 
@@ -32,7 +32,7 @@ class AttentionReadOut(Protocol):
         """Make the cache of one batch of transcripts."""
         ...
 
-    def __call__(self, token_BU: Tensor, cache: DecoderCache) -> Tensor:
+    def __call__(self, token_BU: Tensor, cache: TokenCache) -> Tensor:
         """Take further tokens; give the states after each, (B, U, D)."""
         ...
 

@@ -9,7 +9,7 @@ Dimensions: B = utterances, G = encoder rows, U = new tokens, D = channels, I = 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_store.backbones.attention import CrossAttention, DecoderCache, SelfAttention
+from model_store.backbones.attention import CrossAttention, SelfAttention, TokenCache
 from model_store.backbones.elastic import RowContext, StridedLayerNorm
 
 
@@ -51,9 +51,7 @@ class DecoderBlock(nn.Module):
         self.up = nn.Linear(dim, 2 * inner_dim if gated else inner_dim)
         self.down = nn.Linear(inner_dim, dim)
 
-    def forward(
-        self, x_BUD: Tensor, context: RowContext, layer: int, cache: DecoderCache
-    ) -> Tensor:
+    def forward(self, x_BUD: Tensor, context: RowContext, layer: int, cache: TokenCache) -> Tensor:
         """Run the layer over new tokens; keys and values go into the cache."""
         normed_BUD = self.attention_norm(x_BUD)
         x_BUD = x_BUD + self.attention.cached(normed_BUD, context, layer, cache)

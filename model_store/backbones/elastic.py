@@ -23,9 +23,20 @@ from model_store.errors import PlanInvalid
 POOLED_STRIDES = STRIDES[1:]
 
 
+class RowCache(Protocol):
+    """Keys and values of a layer's earlier rows, where an encoder runs chunk by chunk."""
+
+    def attend(self, query_BHGK: Tensor, key_BHGK: Tensor, value_BHGK: Tensor) -> Tensor:
+        """Keep the new rows' keys and values; attend to them and to those before; as `query_BHGK`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RowContext:
     """What a layer's rows stand for; layers with equal segments share one.
+
+    Args:
+        cache: what the rows attend to instead of each other under the mask; None for that.
 
     Shapes:
         stride_index_G: index into `STRIDES` of each row's stride.
@@ -38,6 +49,15 @@ class RowContext:
     mask_BGG: Tensor | None
     rotary_cos_GR: Tensor | None
     rotary_sin_GR: Tensor | None
+    cache: RowCache | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRows:
+    """The segments that one layer runs over, and what its rows stand for; None: all are skipped."""
+
+    segments: tuple[Segment, ...]
+    context: RowContext | None
 
 
 class Block(Protocol):
@@ -84,7 +104,11 @@ class Bypass(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return x plus the small change."""
-        return x_BTD + self.up(F.gelu(self.down(self.norm(x_BTD))))
+        return x_BTD + self.change(x_BTD)
+
+    def change(self, x_BTD: Tensor) -> Tensor:
+        """Return the small change alone."""
+        return self.up(F.gelu(self.down(self.norm(x_BTD))))
 
 
 class ElasticLayer(nn.Module):
@@ -107,23 +131,21 @@ class ElasticLayer(nn.Module):
         )
         self.bypass = Bypass(dim, bypass_rank) if bypass_rank else None
 
-    def forward(
-        self, x_BTD: Tensor, segments: tuple[Segment, ...], context: RowContext | None
-    ) -> Tensor:
-        """Run the layer over the segments of one utterance batch.
+    def forward(self, x_BTD: Tensor, rows: LayerRows) -> Tensor:
+        """Run the layer over the segments of one utterance batch, or of utterances side by side.
 
         Args:
             x_BTD: frames; those past an utterance's end repeat its last one.
-            segments: tile [0, T); either all of them or none have stride 0.
-            context: of the rows that the segments make; None when the layer is skipped.
+            rows: segments that tile [0, T), and the rows that those with a stride make.
         """
-        if context is None:
+        if rows.context is None:
             return x_BTD if self.bypass is None else self.bypass(x_BTD)
-        if all(part.stride == 1 for part in segments):
-            return self.block(x_BTD, context)
-        pooled_BGD = torch.cat([self._pool(x_BTD, part) for part in segments], dim=1)
-        change_BGD = self.block(pooled_BGD, context) - pooled_BGD
-        return x_BTD + self._give_back(change_BGD, segments)
+        if all(part.stride == 1 for part in rows.segments):
+            return self.block(x_BTD, rows.context)
+        running = [part for part in rows.segments if part.stride]
+        pooled_BGD = torch.cat([self._pool(x_BTD, part) for part in running], dim=1)
+        change_BGD = self.block(pooled_BGD, rows.context) - pooled_BGD
+        return x_BTD + self._give_back(change_BGD, rows.segments, x_BTD)
 
     def _pool(self, x_BTD: Tensor, part: Segment) -> Tensor:
         x_BND = x_BTD[:, part.start_frame : part.end_frame]
@@ -137,11 +159,19 @@ class ElasticLayer(nn.Module):
         x_BGRD = x_BND.view(batch, frames // stride, stride, dim)
         return (x_BGRD * self.pool_RD[str(stride)]).sum(dim=2)
 
-    def _give_back(self, change_BGD: Tensor, segments: tuple[Segment, ...]) -> Tensor:
+    def _give_back(
+        self, change_BGD: Tensor, segments: tuple[Segment, ...], x_BTD: Tensor
+    ) -> Tensor:
         parts_BND: list[Tensor] = []
         row = 0
         for part in segments:
             frames = part.end_frame - part.start_frame
+            if part.stride == 0:
+                x_BND = x_BTD[:, part.start_frame : part.end_frame]
+                parts_BND.append(
+                    torch.zeros_like(x_BND) if self.bypass is None else self.bypass.change(x_BND)
+                )
+                continue
             rows = -(-frames // part.stride)
             part_BGD = change_BGD[:, row : row + rows]
             row += rows
@@ -189,23 +219,51 @@ class ElasticStack(nn.Module):
         Raises:
             PlanInvalid: the plan is of another number of layers, or a group would straddle a chunk.
         """
-        self._check(schedule, chunk_frames)
+        self.check(schedule, chunk_frames)
         num_frames = x_BTD.shape[1]
-        repeat_last_BT1 = _repeat_last(num_frames_B, x_BTD)
         contexts: dict[tuple[Segment, ...], RowContext] = {}
-        for index, layer in enumerate(self.layers):
-            segments = schedule.segments(index, num_frames)
+
+        def rows_of(layer: int) -> LayerRows:
+            segments = schedule.segments(layer, num_frames)
             if segments[0].stride == 0:
-                x_BTD = layer(x_BTD, segments, None)
-                continue
+                return LayerRows(segments, None)
             if segments not in contexts:
-                contexts[segments] = self._context(segments, num_frames_B, chunk_frames, x_BTD)
-            if repeat_last_BT1 is not None and any(part.stride > 1 for part in segments):
+                mask_BGG = _attention_mask(
+                    first_frames(segments, x_BTD.device), num_frames_B, chunk_frames
+                )
+                contexts[segments] = self.context(segments, x_BTD.device, mask_BGG=mask_BGG)
+            return LayerRows(segments, contexts[segments])
+
+        return self.run(x_BTD, rows_of, _repeat_last(num_frames_B, x_BTD))
+
+    def run(
+        self,
+        x_BTD: Tensor,
+        rows_of: Callable[[int], LayerRows],
+        repeat_last_BT1: Tensor | None = None,
+    ) -> Tensor:
+        """Run the layers one after the other.
+
+        Args:
+            x_BTD: frames.
+            rows_of: gives what each layer runs over, by its index.
+            repeat_last_BT1: the frame to read in each frame's place wherever frames are grouped;
+                None for itself.
+        """
+        for index, layer in enumerate(self.layers):
+            rows = rows_of(index)
+            grouped = any(part.stride > 1 for part in rows.segments)
+            if repeat_last_BT1 is not None and grouped:
                 x_BTD = x_BTD.gather(1, repeat_last_BT1.expand(-1, -1, x_BTD.shape[2]))
-            x_BTD = layer(x_BTD, segments, contexts[segments])
+            x_BTD = layer(x_BTD, rows)
         return x_BTD
 
-    def _check(self, schedule: DepthSchedule, chunk_frames: int | None) -> None:
+    def check(self, schedule: DepthSchedule, chunk_frames: int | None) -> None:
+        """Refuse plans that this stack, or a chunk, cannot run.
+
+        Raises:
+            PlanInvalid: as in `forward`.
+        """
         if schedule.num_layers != len(self.layers):
             raise PlanInvalid(f"expected {len(self.layers)} strides, got {schedule.num_layers}")
         largest = max(max(plan.strides) for _, plan in schedule.parts)
@@ -214,29 +272,47 @@ class ElasticStack(nn.Module):
                 f"expected a chunk in multiples of stride {largest}, got {chunk_frames}"
             )
 
-    def _context(
+    def context(
         self,
         segments: tuple[Segment, ...],
-        num_frames_B: Tensor | None,
-        chunk_frames: int | None,
-        like: Tensor,
+        device: torch.device,
+        *,
+        moved_frames: tuple[int, ...] | None = None,
+        mask_BGG: Tensor | None = None,
     ) -> RowContext:
-        device = like.device
-        first_G = torch.cat(
-            [torch.arange(p.start_frame, p.end_frame, p.stride, device=device) for p in segments]
+        """Say what the rows of the segments that run stand for.
+
+        Args:
+            segments: places in the frames at hand.
+            device: where the rows are.
+            moved_frames: by segment, how far its frames lie behind their places; None for nowhere.
+            mask_BGG: as in `RowContext`.
+        """
+        moved = moved_frames or (0,) * len(segments)
+        running = [(part, by) for part, by in zip(segments, moved, strict=True) if part.stride]
+        position_G = torch.cat(
+            [
+                torch.arange(part.start_frame + by, part.end_frame + by, part.stride, device=device)
+                + (part.stride - 1) / 2
+                for part, by in running
+            ]
         )
-        strides = {part.stride for part in segments}
-        stride_index_G: Tensor | int = STRIDES.index(segments[0].stride)
-        stride_G = torch.full_like(first_G, segments[0].stride)
-        if len(strides) > 1:
-            rows = [-(-(p.end_frame - p.start_frame) // p.stride) for p in segments]
-            index_N = torch.tensor([STRIDES.index(p.stride) for p in segments], device=device)
-            stride_index_G = index_N.repeat_interleave(torch.tensor(rows, device=device))
-            stride_G = torch.tensor(STRIDES, device=device)[stride_index_G]
-        position_G = first_G + (stride_G - 1) / 2
+        indices = [STRIDES.index(part.stride) for part, _ in running]
+        stride_index_G: Tensor | int = indices[0]
+        if len(set(indices)) > 1:
+            rows = [-(-(part.end_frame - part.start_frame) // part.stride) for part, _ in running]
+            stride_index_G = torch.tensor(indices, device=device).repeat_interleave(
+                torch.tensor(rows, device=device)
+            )
         cos_GR, sin_GR = self._rotary(position_G) if self._rotary else (None, None)
-        mask_BGG = _attention_mask(first_G, num_frames_B, chunk_frames)
         return RowContext(stride_index_G, position_G, mask_BGG, cos_GR, sin_GR)
+
+
+def first_frames(segments: tuple[Segment, ...], device: torch.device) -> Tensor:
+    """Give the first frame of every row of segments that all run, first_G."""
+    return torch.cat(
+        [torch.arange(p.start_frame, p.end_frame, p.stride, device=device) for p in segments]
+    )
 
 
 def _repeat_last(num_frames_B: Tensor | None, x_BTD: Tensor) -> Tensor | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_store.backbones.attention import CrossAttention, DecoderCache, pool_memory
+from model_store.backbones.attention import CrossAttention, DecoderCache, TokenCache, pool_memory
 from model_store.backbones.base import EncoderStates, PooledStates
 from model_store.backbones.blocks import DecoderBlock, EncoderBlock
 from model_store.backbones.elastic import ElasticLayer, ElasticStack, RowContext
@@ -177,9 +177,9 @@ class Decoder(nn.Module):
         cross: list[CrossAttention] = [layer.cross for layer in self.layers]  # pyright: ignore[reportAssignmentType]
         return DecoderCache.begin(cross, pooled, max_tokens)
 
-    def forward(self, token_BU: Tensor, cache: DecoderCache) -> Tensor:
+    def forward(self, token_BU: Tensor, cache: TokenCache) -> Tensor:
         """Take further tokens; give the states after each, (B, U, D)."""
-        position_U = cache.num_tokens + torch.arange(token_BU.shape[1], device=token_BU.device)
+        position_U = cache.positions(token_BU.shape[1])
         cos_UR, sin_UR = self.rotary(position_U)
         context = RowContext(0, position_U, cache.causal_mask(token_BU.shape[1]), cos_UR, sin_UR)
         x_BUD = self.embedding(token_BU).float()
