@@ -14,6 +14,7 @@ from service.api.accounts import RequestAccounts
 from service.api.health import health_router
 from service.api.lingering import Lingering
 from service.api.models import models_router
+from service.api.page import page_router
 from service.api.problems import install_problems
 from service.api.transcribe import TranscribeRoute, transcribe_router
 from service.api.uploads import UploadLimits
@@ -98,6 +99,7 @@ def create_service(
         transcribe_router(TranscribeRoute(transcriber, memory, uploads, metrics, clock))
     )
     app.include_router(models_router(transcriber))
+    app.include_router(page_router())
     app.include_router(health_router(transcriber.admission, registry))
     return Service(app, transcriber)
 

@@ -1,0 +1,246 @@
+// The page: builds its parts and lets sound, stream and views know of each other.
+
+import { CaptionStream, Phase } from "./caption_stream.js";
+import { Captions } from "./captions.js";
+import { CaptionsView } from "./captions_view.js";
+import { FORMATS } from "./cues.js";
+import { Dial } from "./dial.js";
+import { LevelMeter } from "./level_meter.js";
+import { NoticeView } from "./notice_view.js";
+import { aboutReadiness, aboutRefusal, aboutSound, aboutWaiting } from "./notices.js";
+import { Readout } from "./readouts.js";
+import { SoundError, openFile, openMicrophone, openTab } from "./sound.js";
+
+const MODEL_RETRY_MS = 2000;
+const GIGA = 1e9;
+const STATUS = {
+  [Phase.IDLE]: "Ready",
+  [Phase.CONNECTING]: "Connecting",
+  [Phase.LIVE]: "Listening",
+  [Phase.WAITING]: "Not connected",
+  [Phase.FINISHING]: "Finishing",
+  [Phase.FAILED]: "Refused",
+};
+
+class Page {
+  #captions = new Captions();
+  #view = new CaptionsView({
+    scroller: byId("scroller"),
+    finals: byId("finals"),
+    tentative: byId("tentative"),
+    empty: byId("empty"),
+    follow: byId("follow"),
+  });
+  #dial = new Dial(
+    {
+      auto: byId("auto"),
+      slider: byId("depth"),
+      text: byId("depth-text"),
+      policy: byId("policy"),
+      note: byId("depth-note"),
+    },
+    () => this.#stream.configure(this.#dial.value),
+  );
+  #readouts = {
+    layers: new Readout(byId("layers"), { format: (value) => this.#layersText(value) }),
+    lag: new Readout(byId("lag"), { format: lagText, top: 1 }),
+    rtf: new Readout(byId("rtf"), { format: (value) => value.toFixed(3) }),
+    flops: new Readout(byId("flops"), { format: (value) => value.toFixed(2) }),
+  };
+  #level = new LevelMeter(byId("level"));
+  #notice = new NoticeView(byId("notice"));
+  #stream = new CaptionStream(
+    {
+      onPhase: (phase, detail) => this.#showPhase(phase, detail),
+      onMessage: (message) => this.#take(message),
+      onGap: (start, end) => this.#view.append(this.#captions.miss(start, end)),
+    },
+    { url: streamUrl(location) },
+  );
+  #sound = null;
+
+  begin() {
+    const open = { microphone: openMicrophone, tab: openTab };
+    for (const button of sourceButtons()) {
+      button.addEventListener("click", () => {
+        if (button.dataset.source === "file") byId("file").click();
+        else this.#start(open[button.dataset.source]);
+      });
+    }
+    byId("file").addEventListener("change", ({ target }) => {
+      const [file] = target.files;
+      target.value = ""; // so that the same file can be chosen again
+      if (file) this.#start((taker) => openFile(file, taker));
+    });
+    byId("stop").addEventListener("click", () => this.#stop());
+    byId("clear").addEventListener("click", () => this.#clear());
+    for (const button of saveButtons()) {
+      button.addEventListener("click", () => this.#save(button.dataset.format));
+    }
+    this.#askForModel();
+  }
+
+  async #askForModel() {
+    const model = await fetched("/v1/models");
+    if (!model) {
+      this.#say(Phase.WAITING, aboutReadiness((await fetched("/readyz"))?.reason));
+      setTimeout(() => this.#askForModel(), MODEL_RETRY_MS);
+      return;
+    }
+    this.#dial.offer(model);
+    this.#view.layersTotal = model.layers_total;
+    this.#readouts.layers.top = model.layers_total;
+    this.#showPhase(Phase.IDLE, {});
+  }
+
+  async #start(open) {
+    this.#notice.hide();
+    for (const button of sourceButtons()) button.disabled = true;
+    try {
+      const taker = { onPacket: (pcm) => this.#hear(pcm), onEnd: () => this.#stop() };
+      const sound = await open(taker);
+      this.#clear();
+      this.#sound = sound;
+      byId("player").replaceChildren(...(sound.media ? [sound.media] : []));
+      byId("player").hidden = !sound.media;
+      this.#level.show(!sound.media);
+      this.#stream.start(this.#dial.value);
+    } catch (error) {
+      if (!(error instanceof SoundError)) throw error;
+      this.#notice.show(aboutSound(error.code), { label: "Try again", act: () => this.#start(open) });
+      this.#showPhase(Phase.IDLE, {});
+    }
+  }
+
+  #hear(pcm) {
+    this.#level.add(pcm);
+    this.#stream.push(pcm);
+  }
+
+  #stop() {
+    const isSecondTime = !this.#sound;
+    this.#closeSound();
+    if (isSecondTime || this.#stream.phase === Phase.FAILED) this.#stream.abandon();
+    else this.#stream.stop();
+  }
+
+  #closeSound() {
+    this.#sound?.stop();
+    this.#sound = null;
+    this.#level.show(false);
+    byId("player").hidden = true;
+  }
+
+  #take(message) {
+    const now_s = performance.now() / 1000;
+    if (message.type === "partial") this.#captions.hear(message);
+    if (message.type === "final") {
+      const caption = this.#captions.settle(message);
+      if (caption) this.#view.append(caption);
+      this.#showSaving();
+    }
+    if (message.type === "partial" || message.type === "final") {
+      this.#view.showTentative(this.#captions.tentative);
+    }
+    if (message.type === "warning") this.#notice.show({ title: "From the server", text: message.message });
+    this.#measure(message, now_s);
+  }
+
+  #measure(message, now_s) {
+    if (typeof message.layers === "number") {
+      this.#readouts.layers.add(now_s, message.layers);
+      this.#dial.follow(message.layers);
+    }
+    if (typeof message.lag_ms === "number") this.#readouts.lag.add(now_s, message.lag_ms / 1000);
+    if (typeof message.rtf === "number") this.#readouts.rtf.add(now_s, message.rtf);
+    if (message.type === "final" && message.flops > 0 && message.end > message.start) {
+      this.#readouts.flops.add(now_s, message.flops / (message.end - message.start) / GIGA);
+    }
+  }
+
+  #showPhase(phase, detail) {
+    this.#say(phase, STATUS[phase]);
+    const isIdle = phase === Phase.IDLE;
+    for (const button of sourceButtons()) {
+      button.disabled = !isIdle;
+      button.hidden = !isIdle;
+    }
+    byId("stop").hidden = isIdle;
+    byId("stop").textContent = this.#sound ? "Stop" : "Stop now";
+    if (isIdle) this.#view.showTentative(null);
+    if (phase === Phase.LIVE) this.#notice.hide();
+    if (phase === Phase.WAITING) this.#showWaiting(detail);
+    if (phase === Phase.FAILED) {
+      this.#closeSound();
+      this.#notice.show(aboutRefusal(detail));
+    }
+  }
+
+  #showWaiting(detail) {
+    const again = { label: "Connect now", act: () => this.#stream.retry() };
+    this.#notice.show(aboutWaiting(detail, this.#stream.owed), again);
+  }
+
+  #say(phase, text) {
+    byId("status").dataset.phase = phase;
+    byId("status").textContent = text;
+  }
+
+  #clear() {
+    this.#captions.clear();
+    this.#view.clear();
+    for (const readout of Object.values(this.#readouts)) readout.clear();
+    this.#showSaving();
+  }
+
+  #showSaving() {
+    for (const button of [...saveButtons(), byId("clear")]) {
+      button.disabled = !this.#captions.settled.length;
+    }
+  }
+
+  #save(format) {
+    const { type, write } = FORMATS[format];
+    const url = URL.createObjectURL(new Blob([write(this.#captions.settled)], { type }));
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = `captions.${format}`;
+    link.click();
+    URL.revokeObjectURL(url);
+  }
+
+  #layersText(layers) {
+    return `${Number(layers.toFixed(1))}/${this.#dial.layersTotal}`;
+  }
+}
+
+function streamUrl({ protocol, host }) {
+  return `${protocol === "https:" ? "wss:" : "ws:"}//${host}/v1/stream`;
+}
+
+async function fetched(path) {
+  try {
+    const answer = await fetch(path);
+    return answer.ok || path === "/readyz" ? await answer.json() : null;
+  } catch {
+    return null; // the status line says that nobody answers
+  }
+}
+
+function lagText(lag_s) {
+  return lag_s < 10 ? `${lag_s.toFixed(2)} s` : `${Math.round(lag_s)} s`;
+}
+
+function sourceButtons() {
+  return [...document.querySelectorAll("[data-source]")];
+}
+
+function saveButtons() {
+  return [...document.querySelectorAll("[data-format]")];
+}
+
+function byId(id) {
+  return document.getElementById(id);
+}
+
+new Page().begin();
