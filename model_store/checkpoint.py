@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model_store.backbones import BACKBONES, SpeechModule
-from model_store.depth import DepthPlan, PlanCatalogue
+from model_store.depth import PlanCatalogue
 from model_store.errors import CheckpointError, PlanInvalid
 
 SCALE = ".scale"
@@ -123,11 +123,7 @@ def load_catalogue(folder: Path, num_layers: int) -> PlanCatalogue:
     """
     plans = _read_json(folder / "plans.json")
     try:
-        return PlanCatalogue(
-            num_layers,
-            tuple(DepthPlan.parse(text) for text in plans["ladder"]),
-            tuple(DepthPlan.parse(text) for text in plans["skip"]),
-        )
+        return PlanCatalogue.parse(num_layers, plans)
     except (KeyError, TypeError, AttributeError, PlanInvalid) as error:
         raise CheckpointError(
             f"expected plans of {num_layers} layers in 'plans.json', got {error}"

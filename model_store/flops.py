@@ -8,9 +8,10 @@ A layer at stride r runs ceil(n / r) rows, each attending to all of them, as a d
 forward does. Equal to `torch.utils.flop_counter` on a real run, in a test.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from model_store.depth import DepthSchedule
+from model_store.depth import DepthPlan, DepthSchedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class ModelSizes:
         watched_heads: heads whose scores are computed a second time, for alignment.
         shortest_input: inputs below this are completed by silence.
         padded_input: inputs are completed to this many; 0 for none.
+        attention_dim: channels of all the encoder's heads together; 0 = `dim`.
+        decoder_channels: of the decoder, which the pooled states are brought to; 0 = `dim`.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -57,6 +60,13 @@ class ModelSizes:
     samples_per_input: int = 1
     shortest_input: int = 0
     padded_input: int = 0
+    attention_dim: int = 0
+    decoder_channels: int = 0
+
+    @property
+    def decoder_dim(self) -> int:
+        """Channels of the decoder."""
+        return self.decoder_channels or self.dim
 
     def num_frames(self, num_samples: int) -> int:
         """Encoder frames of a number of samples."""
@@ -92,14 +102,16 @@ def encoder_flops(sizes: ModelSizes, schedule: DepthSchedule, num_samples: int) 
 
 def layer_flops(sizes: ModelSizes, rows: int) -> int:
     """One layer over a number of rows that all attend to each other."""
-    projections = 4 * sizes.dim**2 + sizes.mlp_multiply_adds
-    return 2 * rows * (projections + 2 * rows * sizes.dim)
+    attention_dim = sizes.attention_dim or sizes.dim
+    projections = 4 * sizes.dim * attention_dim + sizes.mlp_multiply_adds
+    return 2 * rows * (projections + 2 * rows * attention_dim)
 
 
 def memory_flops(sizes: ModelSizes, num_samples: int) -> int:
-    """The decoder's keys and values of the encoder's states."""
+    """The decoder's keys and values of the encoder's states, brought to its channels first."""
     memory = -(-sizes.num_frames(num_samples) // sizes.memory_pool)
-    return 2 * memory * sizes.decoder_layers * 2 * sizes.dim**2
+    bridge = sizes.dim * sizes.decoder_channels if sizes.decoder_dim != sizes.dim else 0
+    return 2 * memory * (sizes.decoder_layers * 2 * sizes.decoder_dim**2 + bridge)
 
 
 def decoder_flops(sizes: ModelSizes, num_samples: int, steps: int) -> int:
@@ -116,9 +128,37 @@ def decoder_flops(sizes: ModelSizes, num_samples: int, steps: int) -> int:
     for step in range(steps):
         new = sizes.prompt_tokens if step == 0 else 1
         keys += new
-        linear = 6 * sizes.dim**2 + sizes.decoder_mlp_multiply_adds
-        attention = 2 * (keys + memory) * sizes.dim
+        linear = 6 * sizes.decoder_dim**2 + sizes.decoder_mlp_multiply_adds
+        attention = 2 * (keys + memory) * sizes.decoder_dim
         aligned = sizes.watched_heads * sizes.head_dim * memory
         total += new * (sizes.decoder_layers * (linear + attention) + aligned)
-        total += sizes.vocabulary * sizes.dim
+        total += sizes.vocabulary * sizes.decoder_dim
     return 2 * total + memory_flops(sizes, num_samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Operations of a transcript: all, the encoder's, and all of them had every layer run."""
+
+    total: int
+    encoder: int
+    full: int
+
+
+def spent_on_tries(
+    sizes: ModelSizes, schedule: DepthSchedule, tries: Iterable[tuple[int, int]]
+) -> Spent:
+    """Add up all tries at one utterance.
+
+    Args:
+        sizes: of the model.
+        schedule: depth along the utterance.
+        tries: the samples that each try ran over, and the decoder steps it took.
+    """
+    full = DepthSchedule.constant(DepthPlan.full(sizes.encoder_layers))
+    in_encoder = in_full = in_decoder = 0
+    for num_samples, steps in tries:
+        in_encoder += encoder_flops(sizes, schedule, num_samples)
+        in_full += encoder_flops(sizes, full, num_samples)
+        in_decoder += decoder_flops(sizes, num_samples, steps)
+    return Spent(in_encoder + in_decoder, in_encoder, in_full + in_decoder)

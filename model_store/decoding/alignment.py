@@ -8,6 +8,7 @@ weights of alignment heads, average them, find the cheapest monotone path.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,15 @@ class AlignmentHeads:
 
     by_layer: Mapping[int, Sequence[int]]
     end_offset_s: float = 0.0
+
+
+def alignment_heads(decoding: Mapping[str, Any]) -> AlignmentHeads | None:
+    """Read the heads that `decoding.json` names, where it does."""
+    by_layer = decoding.get("alignment_heads")
+    if not by_layer:
+        return None
+    heads = {int(layer): tuple(found) for layer, found in by_layer.items()}
+    return AlignmentHeads(heads, decoding.get("end_offset_s", 0.0))
 
 
 def token_spans(weights_HUP: Array) -> list[tuple[int, int]]:

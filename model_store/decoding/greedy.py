@@ -4,7 +4,6 @@ Dimensions: B = transcripts, U = tokens, V = vocabulary, H = watched heads, P = 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,35 +11,9 @@ import torch
 from torch import Tensor
 
 from model_store.backbones.base import DecoderCache, EncoderStates, SpeechModel
+from model_store.decoding.hypothesis import Hypothesis
 
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(slots=True)
-class Hypothesis:
-    """What was decoded from one utterance.
-
-    Args:
-        tokens: without prompt and end token.
-        logprobs: natural logarithm of each token's probability.
-        end_logprob: the end token's, 0 when it never came.
-        ended: whether the end token came before the limit.
-        steps: decoder steps taken, prompt and end token included.
-        weights_HUP: cross-attention weights of the watched heads, by token; the end token's come
-            last, where it was given.
-    """
-
-    tokens: list[int] = field(default_factory=list[int])
-    logprobs: list[float] = field(default_factory=list[float])
-    end_logprob: float = 0.0
-    ended: bool = False
-    steps: int = 0
-    weights_HUP: Array | None = None
-
-    @property
-    def avg_logprob(self) -> float:
-        """Mean over the tokens and the end token, as Whisper defines it."""
-        return (sum(self.logprobs) + self.end_logprob) / (len(self.tokens) + 1)
 
 
 @torch.inference_mode()
@@ -78,15 +51,10 @@ def decode_greedy(
             zip(rows, best_B.indices.tolist(), best_B.values.tolist(), strict=True)
         ):
             hypothesis = done[row]
-            hypothesis.steps += 1
             if weights_BHP is not None:
                 kept_weights[row].append(weights_BHP[place])
-            if token == end_token:
-                hypothesis.ended, hypothesis.end_logprob = True, logprob
-                continue
-            hypothesis.tokens.append(token)
-            hypothesis.logprobs.append(logprob)
-            if len(hypothesis.tokens) < max_tokens[row]:
+            goes_on = hypothesis.take(token, logprob, end_token)
+            if goes_on and len(hypothesis.tokens) < max_tokens[row]:
                 alive.append(place)
         token_BU = best_B.indices[:, None]
         if len(alive) < len(rows):

@@ -48,6 +48,17 @@ class PlanCatalogue:
             tuple(DepthPlan.keeping(range(kept), num_layers) for kept in range(num_layers, 0, -1)),
         )
 
+    @classmethod
+    def parse(cls, num_layers: int, plans: Mapping[str, Sequence[str]]) -> "PlanCatalogue":
+        """Read what `plans.json` says: plans as text under `ladder` and `skip`.
+
+        Raises:
+            KeyError: one of the two is missing.
+            PlanInvalid: a plan is none of such a model.
+        """
+        ladder, skip = (tuple(map(DepthPlan.parse, plans[name])) for name in ("ladder", "skip"))
+        return cls(num_layers, ladder, skip)
+
     @property
     def offered(self) -> tuple[DepthPlan, ...]:
         """The ladder, deepest plan first."""

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,12 @@ from model_store.audio import AudioSource, SileroGate, SpeechGate, Window, cut_w
 from model_store.backbones import SpeechModule
 from model_store.backbones.precision import has_fast_bfloat16, to_bfloat16
 from model_store.checkpoint import Checkpoint
-from model_store.decoding.alignment import AlignmentHeads
-from model_store.decoding.transcribe import Decoded, DecodedWord, WindowDecoder
+from model_store.decoding.alignment import alignment_heads
+from model_store.decoding.reading import Decoded, DecodedWord, WindowTranscript
+from model_store.decoding.transcribe import WindowDecoder
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.errors import CheckpointError
-from model_store.flops import ModelSizes, decoder_flops, encoder_flops
+from model_store.flops import ModelSizes, spent_on_tries
 from model_store.registry.sizes import model_sizes
 from model_store.text.tokens import Tokenizer
 
@@ -28,27 +29,6 @@ BATCH_WINDOWS = 4
 
 Samples = npt.NDArray[np.float32]
 Precision = Literal["auto", "bfloat16", "float32"]
-
-
-@dataclass(frozen=True, slots=True)
-class WindowTranscript:
-    """What one window said, and what it cost.
-
-    Args:
-        flops, encoder_flops: estimated operations, of all tries.
-        full_flops: what the full plan would have cost for the same words.
-    """
-
-    text: str
-    words: tuple[DecodedWord, ...]
-    tokens: int
-    avg_logprob: float
-    compression_ratio: float
-    flops: int
-    encoder_flops: int
-    full_flops: int
-    encode_s: float
-    decode_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,23 +163,9 @@ class Recogniser:
         return [self._with_cost(item, schedule) for item in decoded]
 
     def _with_cost(self, decoded: Decoded, schedule: DepthSchedule) -> WindowTranscript:
-        full = DepthSchedule.constant(DepthPlan.full(self.num_layers))
-        in_encoder = in_full = in_decoder = 0
-        for num_samples, steps in decoded.tries:
-            in_encoder += encoder_flops(self.sizes, schedule, num_samples)
-            in_full += encoder_flops(self.sizes, full, num_samples)
-            in_decoder += decoder_flops(self.sizes, num_samples, steps)
-        return WindowTranscript(
-            text=decoded.text,
-            words=decoded.words,
-            tokens=decoded.num_tokens,
-            avg_logprob=decoded.avg_logprob,
-            compression_ratio=decoded.compression_ratio,
-            flops=in_encoder + in_decoder,
-            encoder_flops=in_encoder,
-            full_flops=in_full + in_decoder,
-            encode_s=decoded.encode_s,
-            decode_s=decoded.decode_s,
+        spent = spent_on_tries(self.sizes, schedule, decoded.tries)
+        return WindowTranscript.of(
+            decoded, flops=spent.total, encoder_flops=spent.encoder, full_flops=spent.full
         )
 
 
@@ -209,15 +175,6 @@ def _tokenizer(path: Path) -> Tokenizer:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"expected JSON in {path.name!r}, got {error}") from error
     return Tokenizer.from_file(path)
-
-
-def alignment_heads(decoding: Mapping[str, Any]) -> AlignmentHeads | None:
-    """Read the heads that `decoding.json` names, where it does."""
-    by_layer = decoding.get("alignment_heads")
-    if not by_layer:
-        return None
-    heads = {int(layer): tuple(found) for layer, found in by_layer.items()}
-    return AlignmentHeads(heads, decoding.get("end_offset_s", 0.0))
 
 
 def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from model_store.backbones import EncoderStates, SpeechModule
-from model_store.decoding.greedy import Hypothesis, decode_greedy
+from model_store.decoding.greedy import decode_greedy
+from model_store.decoding.hypothesis import Hypothesis
 from model_store.depth import DepthPlan, DepthSchedule
 from tests.numerics.backbones import BACKBONES, NUM_LAYERS, encode, noise
 

@@ -8,12 +8,8 @@ from hypothesis import strategies as st
 
 from model_store.backbones import SpeechModule
 from model_store.decoding.alignment import AlignmentHeads
-from model_store.decoding.transcribe import (
-    Decoded,
-    DecodingOptions,
-    WindowDecoder,
-    compression_ratio,
-)
+from model_store.decoding.reading import Decoded, DecodingOptions, compression_ratio
+from model_store.decoding.transcribe import WindowDecoder
 from model_store.depth import DepthPlan, DepthSchedule
 from model_store.text.tokens import Tokenizer
 from tests.numerics.backbones import BACKBONES, NUM_LAYERS, noise, write_tokenizer

@@ -7,11 +7,11 @@ import pytest
 
 import model_store
 from model_store.checkpoint import save_checkpoint
+from model_store.decoding.alignment import alignment_heads
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.errors import AudioEmpty, AudioTooLong, DropOutOfRange, PolicyUnknown
 from model_store.flops import decoder_flops, encoder_flops
 from model_store.registry import Recogniser
-from model_store.registry.recogniser import alignment_heads
 from tests.decoder_kit import LoudGate, plain, tone
 from tests.numerics.backbones import BACKBONES, NUM_LAYERS, write_tokenizer
 
