@@ -90,13 +90,29 @@ class FrontEnd(nn.Module):
         Shapes:
             out: x_BTD, T = the frames of S samples.
         """
-        x_BDN = torch.tanh(self.conv1(samples_BS.unsqueeze(1)))
-        normed_BDN = (
-            self._running_norm(x_BDN) if running else self._whole_norm(x_BDN, num_samples_B)
-        )
+        x_BDN = self.first(samples_BS)
+        if running:
+            normed_BDN, _ = self.running_norm(x_BDN, NormSums.none(x_BDN))
+        else:
+            normed_BDN = self._whole_norm(x_BDN, num_samples_B)
+        return self.third(self.second(self.scaled(normed_BDN, x_BDN.dtype))).transpose(1, 2)
+
+    def first(self, samples_BS: Tensor) -> Tensor:
+        """Convolve samples; positions of 4 ms."""
+        return torch.tanh(self.conv1(samples_BS.unsqueeze(1)))
+
+    def scaled(self, normed_BDN: Tensor, dtype: torch.dtype) -> Tensor:
+        """Apply the norm's weights."""
         scaled_BDN = normed_BDN * self.norm_weight_D[:, None] + self.norm_bias_D[:, None]
-        y_BDN = F.gelu(self.conv2(self.conv2_in(scaled_BDN.to(x_BDN.dtype))))
-        return F.gelu(self.conv3(y_BDN)).transpose(1, 2)
+        return scaled_BDN.to(dtype)
+
+    def second(self, x_BDN: Tensor) -> Tensor:
+        """Convolve normalised positions; of 12 ms then, twice the channels."""
+        return F.gelu(self.conv2(self.conv2_in(x_BDN)))
+
+    def third(self, x_BDN: Tensor) -> Tensor:
+        """Convolve them into frames, channels before frames."""
+        return F.gelu(self.conv3(x_BDN))
 
     def _whole_norm(self, x_BDN: Tensor, num_samples_B: Tensor) -> Tensor:
         positions_B = (num_samples_B - KERNELS[0]) // CONV_STRIDES[0] + 1
@@ -109,14 +125,40 @@ class FrontEnd(nn.Module):
         variance_B11 = (centred_BDN.square() * valid_B1N).sum((1, 2), keepdim=True) / count_B11
         return centred_BDN * torch.rsqrt(variance_B11 + 1e-5)
 
-    def _running_norm(self, x_BDN: Tensor) -> Tensor:
+    def running_norm(self, x_BDN: Tensor, before: "NormSums") -> tuple[Tensor, "NormSums"]:
+        """Normalise each position by those up to it, a prior among them; give the new sums."""
         x_BDN = x_BDN.float()
         dim, positions = x_BDN.shape[1:]
-        seen_N = torch.arange(1, positions + 1, device=x_BDN.device) + PRIOR_POSITIONS
-        mean_BN = x_BDN.mean(1).cumsum(1) / seen_N
-        square_BN = x_BDN.square().sum(1).cumsum(1) / dim + PRIOR_POSITIONS * PRIOR_VARIANCE
-        variance_BN = square_BN / seen_N - mean_BN.square()
-        return (x_BDN - mean_BN[:, None]) * torch.rsqrt(variance_BN[:, None] + 1e-5)
+        place_N = torch.arange(1, positions + 1, device=x_BDN.device)
+        mean_BN = before.mean_B1 + x_BDN.mean(1).cumsum(1)
+        square_BN = before.square_B1 + x_BDN.square().sum(1).cumsum(1) / dim
+        after = NormSums(before.seen_B1 + positions, mean_BN[:, -1:], square_BN[:, -1:])
+        seen_BN = place_N + before.seen_B1 + PRIOR_POSITIONS
+        mean_BN = mean_BN / seen_BN
+        variance_BN = (square_BN + PRIOR_POSITIONS * PRIOR_VARIANCE) / seen_BN - mean_BN.square()
+        normed_BDN = (x_BDN - mean_BN[:, None]) * torch.rsqrt(variance_BN[:, None] + 1e-5)
+        return normed_BDN, after
+
+
+@dataclass(frozen=True, slots=True)
+class NormSums:
+    """What the running norm has seen.
+
+    Shapes:
+        seen_B1: positions.
+        mean_B1, square_B1: sums over them of the means over channels of the first convolution's
+            output and of its square.
+    """
+
+    seen_B1: Tensor
+    mean_B1: Tensor
+    square_B1: Tensor
+
+    @classmethod
+    def none(cls, like: Tensor) -> "NormSums":
+        """Before the first position of as many utterances as `like` has."""
+        zero_B1 = torch.zeros(like.shape[0], 1, device=like.device)
+        return cls(zero_B1, zero_B1, zero_B1)
 
 
 class Encoder(nn.Module):

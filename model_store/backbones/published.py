@@ -9,9 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model_store.backbones import moonshine_names, whisper_names
+from model_store.backbones import moonshine_names, moonshine_streaming_names, whisper_names
 from model_store.backbones.build import SpeechModule
 from model_store.backbones.moonshine import Moonshine
+from model_store.backbones.moonshine_streaming import MoonshineStreaming
 from model_store.backbones.whisper import Whisper
 from model_store.errors import CheckpointError
 
@@ -36,13 +37,21 @@ def build_published(values: Mapping[str, Any], weights: Path) -> SpeechModule:
         if kind == "moonshine":
             sizes = moonshine_names.published_config(values)
             return fitted(Moonshine(sizes), moonshine_names.from_published(published, sizes))
+        if kind == "moonshine_streaming":
+            sizes = moonshine_streaming_names.published_config(values)
+            return fitted(
+                MoonshineStreaming(sizes),
+                moonshine_streaming_names.from_published(published, sizes),
+            )
         if kind == "whisper":
             generation = read_generation(weights.parent)
             sizes = whisper_names.published_config(values, generation)
             return fitted(Whisper(sizes), whisper_names.from_published(published, sizes))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"expected the weights of a {kind} model, got others") from error
-    raise CheckpointError(f"expected a model_type of moonshine or whisper, got {kind!r}")
+    raise CheckpointError(
+        f"expected a model_type of moonshine, moonshine_streaming or whisper, got {kind!r}"
+    )
 
 
 def read_generation(folder: Path) -> dict[str, Any]:  # Any: JSON
