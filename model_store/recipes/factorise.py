@@ -1,8 +1,8 @@
 r"""Make an untrained student of a converted model: cheap front end, pooled memory, bypasses.
 
 Moonshine's second convolution is projected on the principal components of its own output over some
-speech; Whisper gives up its padding to 30 s. The decoder's memory is averaged over neighbouring
-frames. Nothing is trained here.
+speech; Whisper gives up its padding to 30 s; Moonshine Streaming's front end stays as it is. The
+decoder's memory is averaged over neighbouring frames. Nothing is trained here.
 
     python -m model_store.recipes.factorise --model DIR --speech MANIFEST --out DIR \
         --rank 256 --memory-pool 4 --bypass-rank 64
@@ -20,6 +20,7 @@ from torch import Tensor
 from model_store.audio import read_audio
 from model_store.backbones import SpeechModule
 from model_store.backbones.moonshine import Moonshine
+from model_store.backbones.moonshine_streaming import MoonshineStreaming
 from model_store.backbones.whisper import Whisper
 from model_store.checkpoint import load_checkpoint, save_checkpoint
 from model_store.training.manifest import training_utterances
@@ -62,7 +63,7 @@ def untrained_student(
 ) -> SpeechModule:
     """Make a model of the teacher's sizes, but for what is made cheaper; its weights are random.
 
-    Whisper has no use for `front_end_rank`: its convolutions are small.
+    Only Moonshine has a use for `front_end_rank`: the others' convolutions are small.
     """
     if isinstance(teacher, Moonshine):
         return Moonshine(
@@ -72,6 +73,10 @@ def untrained_student(
                 memory_pool=memory_pool,
                 bypass_rank=bypass_rank,
             )
+        )
+    if isinstance(teacher, MoonshineStreaming):
+        return MoonshineStreaming(
+            dataclasses.replace(teacher.config, memory_pool=memory_pool, bypass_rank=bypass_rank)
         )
     return Whisper(
         dataclasses.replace(

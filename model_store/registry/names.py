@@ -1,9 +1,12 @@
 """Names to models: shipped weights, folders, and published checkpoints from the hub."""
 
+import dataclasses
 import json
 from importlib import resources
 from pathlib import Path
 
+from model_store.backbones import SpeechModule
+from model_store.backbones.moonshine_streaming import LARGEST_OFFERED_STRIDE, MoonshineStreaming
 from model_store.backbones.published import build_published, published_heads
 from model_store.checkpoint import Checkpoint, load_checkpoint
 from model_store.depth import PlanCatalogue
@@ -18,8 +21,8 @@ def load(name: str = DEFAULT_MODEL) -> Recogniser:
 
     Args:
         name: shipped weights (`shipped()` lists them), a folder that holds a checkpoint, or an
-            identifier of the hub such as `UsefulSensors/moonshine-base` or `openai/whisper-base`
-            (extra `hub`).
+            identifier of the hub such as `UsefulSensors/moonshine-base`,
+            `UsefulSensors/moonshine-streaming-tiny` or `openai/whisper-base` (extra `hub`).
 
     Raises:
         ModelUnknown: the name is none of these.
@@ -75,5 +78,14 @@ def published_checkpoint(folder: Path) -> Checkpoint:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"expected JSON in 'config.json', got {error}") from error
     model = build_published(values, folder / "model.safetensors")
-    catalogue = PlanCatalogue.untuned(model.num_layers)
+    catalogue = untuned_catalogue(model)
     return Checkpoint(model, catalogue, published_heads(folder), folder)
+
+
+def untuned_catalogue(model: SpeechModule) -> PlanCatalogue:
+    """Give the plans of a model of which nothing was measured yet."""
+    catalogue = PlanCatalogue.untuned(model.num_layers)
+    if not isinstance(model, MoonshineStreaming):
+        return catalogue
+    ladder = tuple(plan for plan in catalogue.ladder if max(plan.strides) <= LARGEST_OFFERED_STRIDE)
+    return dataclasses.replace(catalogue, ladder=ladder)

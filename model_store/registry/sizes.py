@@ -9,6 +9,13 @@ from model_store.backbones.moonshine import (
     Moonshine,
     MoonshineConfig,
 )
+from model_store.backbones.moonshine_streaming import (
+    CONV_STRIDE,
+    KERNEL,
+    STEP_SAMPLES,
+    MoonshineStreaming,
+    MoonshineStreamingConfig,
+)
 from model_store.backbones.whisper import Whisper, WhisperConfig
 from model_store.flops import Convolution, ModelSizes
 
@@ -20,6 +27,8 @@ def model_sizes(model: SpeechModule) -> ModelSizes:
     """Give the sizes of any backbone; no heads are watched yet."""
     if isinstance(model, Moonshine):
         return _moonshine(model.config)
+    if isinstance(model, MoonshineStreaming):
+        return _moonshine_streaming(model.config)
     assert isinstance(model, Whisper), "every backbone has its sizes here"
     return _whisper(model.config)
 
@@ -48,6 +57,32 @@ def _moonshine(config: MoonshineConfig) -> ModelSizes:
         vocabulary=config.vocabulary,
         prompt_tokens=1,
         shortest_input=RECEPTIVE_SAMPLES,
+    )
+
+
+def _moonshine_streaming(config: MoonshineStreamingConfig) -> ModelSizes:
+    dim, causal = config.dim, KERNEL // 2
+    return ModelSizes(
+        # Padded on the left alone by twice this, which makes as many outputs.
+        convolutions=(
+            Convolution(STEP_SAMPLES, dim, 1, 1),
+            Convolution(dim, 2 * dim, KERNEL, CONV_STRIDE, padding=causal),
+            Convolution(2 * dim, dim, KERNEL, CONV_STRIDE, padding=causal),
+        ),
+        dim=dim,
+        head_dim=config.decoder_dim // config.decoder_heads,
+        encoder_layers=len(config.windows),
+        mlp_multiply_adds=2 * dim * config.inner_dim,
+        bypass_rank=config.bypass_rank,
+        decoder_layers=config.decoder_layers,
+        decoder_mlp_multiply_adds=3 * config.decoder_dim * config.decoder_inner_dim,
+        memory_pool=config.memory_pool,
+        vocabulary=config.vocabulary,
+        prompt_tokens=1,
+        samples_per_input=STEP_SAMPLES,
+        shortest_input=1,
+        attention_dim=config.num_heads * config.head_dim,
+        decoder_channels=config.decoder_dim,
     )
 
 
