@@ -16,14 +16,17 @@ from service.api.lingering import Lingering
 from service.api.models import models_router
 from service.api.page import page_router
 from service.api.problems import install_problems
+from service.api.stream import StreamRoute, stream_router
+from service.api.stream_dialect import StreamLimits
 from service.api.transcribe import TranscribeRoute, transcribe_router
 from service.api.uploads import UploadLimits
 from service.engine.base import Engine
 from service.errors import EngineError
 from service.metrics import Metrics, create_metrics
-from service.scheduling.admission import Admission, UploadMemory
+from service.scheduling.admission import Admission, Places, UploadMemory
 from service.scheduling.clock import Clock
 from service.scheduling.files import Limits, Transcriber
+from service.scheduling.live import LiveScheduler
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -64,12 +67,15 @@ def create_service(
     """
     metrics, release = create_metrics(registry), _version()
     transcriber = Transcriber(engine, metrics, clock, _limits(settings))
+    scheduler = LiveScheduler(engine, transcriber.steps, metrics, clock)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         # Not awaited before the first request: /livez has to answer while the model loads.
         tasks = [
-            asyncio.create_task(_load(transcriber, metrics, release, on_load_failed)),
+            asyncio.create_task(
+                _load_and_stream(transcriber, scheduler, metrics, release, on_load_failed)
+            ),
             asyncio.create_task(_watch_loop(metrics, clock)),
         ]
         try:
@@ -98,6 +104,20 @@ def create_service(
     app.include_router(
         transcribe_router(TranscribeRoute(transcriber, memory, uploads, metrics, clock))
     )
+    sockets = Places(settings.max_stream_sockets, clock)
+    app.include_router(
+        stream_router(
+            StreamRoute(
+                transcriber,
+                scheduler,
+                sockets,
+                _stream_limits(settings),
+                metrics,
+                clock,
+                two_pass=settings.two_pass_finals,
+            )
+        )
+    )
     app.include_router(models_router(transcriber))
     app.include_router(page_router())
     app.include_router(health_router(transcriber.admission, registry))
@@ -111,11 +131,28 @@ def _limits(settings: Settings) -> Limits:
         max_request_s=settings.max_request_s,
         batch_windows=settings.batch_windows,
         decode_threads=settings.decode_threads,
+        max_streams=settings.max_streams,
     )
 
 
-async def _load(
-    transcriber: Transcriber, metrics: Metrics, release: str, on_load_failed: Callable[[], None]
+def _stream_limits(settings: Settings) -> StreamLimits:
+    return StreamLimits(
+        max_frame_bytes=settings.max_frame_bytes,
+        max_buffer_s=settings.stream_buffer_s,
+        burst_s=settings.stream_burst_s,
+        max_speed=settings.stream_max_speed,
+        first_message_s=settings.stream_first_message_s,
+        idle_s=settings.stream_idle_s,
+        reader_s=settings.stream_reader_s,
+    )
+
+
+async def _load_and_stream(
+    transcriber: Transcriber,
+    scheduler: LiveScheduler,
+    metrics: Metrics,
+    release: str,
+    on_load_failed: Callable[[], None],
 ) -> None:
     metrics.process.model_ready.set(0)
     try:
@@ -127,6 +164,7 @@ async def _load(
     metrics.process.build_info.labels(release, info.name, str(info.layers_total)).set(1)
     metrics.process.model_ready.set(1)
     logger.info("serving %s, %d layers", info.name, info.layers_total)
+    await scheduler.run(info)
 
 
 async def _watch_loop(metrics: Metrics, clock: Clock) -> None:

@@ -4,6 +4,9 @@ ServiceError
 |-- CallerError (also ValueError)      the caller can put it right
 |   |-- ParameterInvalid               parameter_invalid
 |   |-- ModelNotServed                 model_not_served
+|   |-- MessageInvalid                 message_invalid
+|   |-- MessagesRefused                messages_refused
+|   |-- ClientTooSlow                  client_too_slow
 |   |-- UploadError
 |   |   |-- UploadMalformed            upload_malformed
 |   |   |-- UploadTooLarge             upload_too_large
@@ -61,6 +64,18 @@ class ModelNotServed(CallerError):
     """The name is neither the model that is served nor one of its aliases."""
 
     code: ClassVar[str] = "model_not_served"
+
+
+class MessageInvalid(CallerError):
+    """A text frame of a stream is none of the messages that a client may send."""
+
+    code: ClassVar[str] = "message_invalid"
+
+
+class MessagesRefused(CallerError):
+    """Too many frames of a stream were of no use; the stream is closed."""
+
+    code: ClassVar[str] = "messages_refused"
 
 
 class UploadError(CallerError):
@@ -203,6 +218,12 @@ class ClientGone(ServiceError):
     """The client closed the connection before its answer was ready."""
 
     code: ClassVar[str] = "client_gone"
+
+
+class ClientTooSlow(CallerError):
+    """The client of a stream did not begin in time, or does not read what it is sent."""
+
+    code: ClassVar[str] = "client_too_slow"
 
 
 class RequestTimedOut(ServiceError):

@@ -14,6 +14,7 @@ _REALTIME_FACTOR = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 _FLOPS = (1e9, 3e9, 1e10, 3e10, 1e11, 3e11, 1e12, 3e12, 1e13, 1e14)
 _BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 _CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+_CAPTION_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1, 1.5, 2, 3, 5, 10)
 _LOOP_LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -55,18 +56,35 @@ class StepSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSeries:
+    """Live streams: how many, how late their captions are, what was dropped."""
+
+    active: Gauge
+    total: Counter
+    first_partial: Histogram
+    final: Histogram
+    partial_interval: Histogram
+    lag: Histogram
+    dropped_audio: Counter
+    state_bytes: Gauge
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """All series, in groups."""
 
     process: ProcessSeries
     requests: RequestSeries
     steps: StepSeries
+    streams: StreamSeries
 
 
 def create_metrics(registry: CollectorRegistry) -> Metrics:
     """Register all series with a registry; a registry takes them once."""
     make = _Maker(registry)
-    return Metrics(_process_series(make), _request_series(make), _step_series(make))
+    return Metrics(
+        _process_series(make), _request_series(make), _step_series(make), _stream_series(make)
+    )
 
 
 class _Maker:
@@ -155,11 +173,15 @@ def _step_series(make: _Maker) -> StepSeries:
             "asr_queue_wait_seconds", "How long each engine step waited for the engine.", _STAGE_S
         ),
         batch_size=make.histogram(
-            "asr_batch_size", "Windows that an engine step took at once.", _BATCH, ("depth",)
+            "asr_batch_size",
+            "Windows or streams that an engine step took at once.",
+            _BATCH,
+            ("depth",),
         ),
         stage_duration=make.histogram(
             "asr_stage_duration_seconds",
-            "Time of a step in one stage: audio (decoding a file), encode, decode (words).",
+            "Time of a step in one stage: audio (decoding a file), listen (the speech gate), "
+            "encode, decode (words).",
             _STAGE_S,
             ("stage", "depth"),
         ),
@@ -175,5 +197,42 @@ def _step_series(make: _Maker) -> StepSeries:
             "The model's confidence in each word.",
             _CONFIDENCE,
             ("depth",),
+        ),
+    )
+
+
+def _stream_series(make: _Maker) -> StreamSeries:
+    return StreamSeries(
+        active=make.gauge("asr_streams_active", "Streams that are open.", ("dialect",)),
+        total=make.counter(
+            "asr_streams_total", "Streams by how they ended.", ("dialect", "close_reason")
+        ),
+        first_partial=make.histogram(
+            "asr_stream_first_partial_seconds",
+            "From the arrival of an utterance's first speech to its first words.",
+            _CAPTION_S,
+        ),
+        final=make.histogram(
+            "asr_stream_final_seconds",
+            "From the arrival of the audio that ends an utterance to its final.",
+            _CAPTION_S,
+        ),
+        partial_interval=make.histogram(
+            "asr_stream_partial_interval_seconds",
+            "Between two partials of an utterance.",
+            _CAPTION_S,
+        ),
+        lag=make.histogram(
+            "asr_stream_lag_seconds",
+            "From a packet's arrival to the first message that takes all of it into account.",
+            _CAPTION_S,
+        ),
+        dropped_audio=make.counter(
+            "asr_stream_dropped_audio_seconds_total",
+            "Audio of streams that was not taken; their clients were told.",
+            ("reason",),
+        ),
+        state_bytes=make.gauge(
+            "asr_stream_state_bytes", "Memory of the engine's caches of all streams together."
         ),
     )

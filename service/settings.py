@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.errors import SettingsInvalid
 
 PREFIX = "ASR_"
+KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 HOUR_S = 3600.0
 
@@ -47,6 +48,37 @@ class Settings(BaseSettings):
     decode_threads: int = Field(default=2, ge=1, description="Uploads that are decoded at once.")
     batch_windows: int = Field(
         default=4, ge=1, le=64, description="Windows (up to 24 s each) of one engine step."
+    )
+    max_streams: int = Field(
+        default=32, ge=1, description="Live streams that speak at once; more get close 1013."
+    )
+    max_stream_sockets: int = Field(
+        default=1024, ge=1, description="Open WebSockets, those that say nothing included."
+    )
+    max_frame_bytes: int = Field(
+        default=256 * KIBIBYTE, ge=1024, description="Bytes of one WebSocket message."
+    )
+    stream_buffer_s: float = Field(
+        default=20.0, gt=0, description="Audio of a stream that may wait; more is dropped."
+    )
+    stream_burst_s: float = Field(
+        default=15.0, gt=0, description="Audio ahead of real time that is read as it comes."
+    )
+    stream_max_speed: float = Field(
+        default=2.0, ge=1, description="Times real time at which it is read beyond the burst."
+    )
+    stream_first_message_s: float = Field(
+        default=10.0, gt=0, description="Time a new stream has to say anything."
+    )
+    stream_idle_s: float = Field(
+        default=60.0, gt=0, description="Silence of a client after which its stream ends."
+    )
+    stream_reader_s: float = Field(
+        default=10.0, gt=0, description="Time a message waits for a client that does not read."
+    )
+    two_pass_finals: bool = Field(
+        default=False,
+        description="Hear each utterance once more, whole, for its final; not under load.",
     )
     max_requests: int = Field(default=16, ge=1, description="Files in work at once; more get 503.")
     max_upload_bytes: int = Field(default=512 * MEBIBYTE, ge=1, description="Bytes of one upload.")

@@ -19,6 +19,8 @@ from service.metrics import Metrics
 STATUS: Mapping[type[ServiceError], int] = {
     errors.ParameterInvalid: 422,
     errors.ModelNotServed: 404,
+    errors.MessageInvalid: 400,
+    errors.MessagesRefused: 400,
     errors.UploadMalformed: 400,
     errors.UploadTooLarge: 413,
     errors.UploadTooSlow: 408,
@@ -38,11 +40,26 @@ STATUS: Mapping[type[ServiceError], int] = {
     errors.Draining: 503,
     errors.SettingsInvalid: 500,  # never met by a request
     errors.ClientGone: 499,  # nginx's number; nobody is there to read it
+    errors.ClientTooSlow: 408,
     errors.RequestTimedOut: 504,
     errors.EngineFailed: 500,
     errors.ModelUnusable: 500,
 }
 
+CLOSE_BAD_PARAMETERS = 4400
+CLOSE_CODE: Mapping[type[ServiceError], int] = {
+    errors.MessagesRefused: 1008,
+    errors.CallerError: CLOSE_BAD_PARAMETERS,
+    errors.Draining: 1001,
+    errors.Unavailable: 1013,
+    errors.ClientGone: 1001,  # nobody is there to read it
+    errors.ClientTooSlow: 4408,
+    errors.ServiceError: 1011,
+}
+"""By the nearest class above the error's own."""
+
+INTERNAL_CLOSE_CODE = 1011
+INTERNAL_MESSAGE = "something of ours went wrong"
 INTERNAL_STATUS = 500
 INTERNAL_CODE = "internal_error"
 # The rest of such a body may still be on its way, however long it is.
@@ -55,6 +72,11 @@ def problem(
     """Make an error's answer."""
     body = {"error": {"code": code, "message": message}}
     return JSONResponse(body, status, dict(headers or {}))
+
+
+def close_code_of(error: ServiceError) -> int:
+    """Give the code with which a stream that meets an error is closed."""
+    return next(CLOSE_CODE[one] for one in type(error).__mro__ if one in CLOSE_CODE)
 
 
 def response_to(error: ServiceError) -> JSONResponse:
@@ -89,7 +111,7 @@ def install_problems(app: FastAPI, metrics: Metrics) -> None:
 
     async def answer_anything(_request: Request, _error: Exception) -> JSONResponse:
         # The server logs the traceback; the caller learns nothing of it.
-        return problem(INTERNAL_STATUS, INTERNAL_CODE, "something of ours went wrong")
+        return problem(INTERNAL_STATUS, INTERNAL_CODE, INTERNAL_MESSAGE)
 
     app.add_exception_handler(ServiceError, answer_error)
     app.add_exception_handler(RequestValidationError, answer_validation)

@@ -13,12 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from service.app import create_service
 from service.cli.connections import protocol_with_deadline
+from service.cli.sockets import StreamProtocol
 from service.engine.base import Engine
 from service.scheduling.admission import Admission
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+PING_EVERY_S = 20.0
 FLUSH_S = 2
 """Seconds; answers that are ready when the drain ends still have to leave."""
 
@@ -41,7 +43,13 @@ def serve(settings: Settings, engine: Engine) -> int:
         host=settings.host,
         port=settings.port,
         http=protocol_with_deadline(settings.header_timeout_s),
-        ws="none",
+        ws=StreamProtocol,
+        ws_max_size=settings.max_frame_bytes,
+        ws_ping_interval=PING_EVERY_S,
+        # Pings keep proxies from closing a quiet connection. Whether a client is still there, its
+        # messages say: a pong that waits behind a backlog must not kill a healthy stream.
+        ws_ping_timeout=None,
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         access_log=False,

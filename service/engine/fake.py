@@ -1,7 +1,8 @@
 """A deterministic engine without a model, for tests, demos and load tests of everything else.
 
 It reads PCM wav alone, says one word of the NATO alphabet for each half second that is not silent,
-and hears worse the shallower it runs: at half depth every second word becomes "um".
+and hears worse the shallower it runs: at half depth every second word becomes "um". Live streams
+are in `fake_live`.
 """
 
 import time
@@ -14,13 +15,24 @@ import numpy as np
 from service.engine.base import (
     SAMPLE_RATE_HZ,
     Cost,
+    ListenInput,
+    LiveInput,
+    LiveOutput,
     ModelInfo,
     PlanInUse,
     Samples,
     Segment,
     StepResult,
     Window,
-    Word,
+)
+from service.engine.fake_live import CHUNK_S, FakeListener, FakeUtterance
+from service.engine.fake_words import (
+    FIXED_FLOPS_PER_S,
+    LAYER_FLOPS_PER_S,
+    NUM_LAYERS,
+    SILENCE_PEAK,
+    WORD_S,
+    word_at,
 )
 from service.errors import (
     AudioEmpty,
@@ -33,45 +45,15 @@ from service.errors import (
     PolicyUnknown,
 )
 
-VOCABULARY = (
-    "alpha",
-    "bravo",
-    "charlie",
-    "delta",
-    "echo",
-    "foxtrot",
-    "golf",
-    "hotel",
-    "india",
-    "juliett",
-    "kilo",
-    "lima",
-    "mike",
-    "november",
-    "oscar",
-    "papa",
-    "quebec",
-    "romeo",
-    "sierra",
-    "tango",
-    "uniform",
-    "victor",
-    "whiskey",
-    "xray",
-    "yankee",
-    "zulu",
-)
-NUM_LAYERS = 8
 BUDGETS = (8.0, 4.0, 2.0, 1.0)
-WORD_S = 0.5
 WINDOW_S = 8.0
-SILENCE_PEAK = 1e-3
-LAYER_FLOPS_PER_S = 100_000_000
-FIXED_FLOPS_PER_S = 200_000_000
 MAX_RATE_HZ = 192_000
 MAX_CHANNELS = 8
 
+POLICIES = ("ladder", "skip")
+
 StepHook = Callable[[Sequence[Window], PlanInUse], None]
+LiveHook = Callable[[Sequence[LiveInput]], None]
 
 
 class FakeEngine:
@@ -81,6 +63,7 @@ class FakeEngine:
         realtime_factor: seconds each step takes per second of speech at full depth.
         before_load: called first in `load`; may raise or block.
         before_step: called first in `transcribe`; may raise or block.
+        before_live_step: called first in `step`; may raise or block.
         sleep: how time is spent.
     """
 
@@ -90,30 +73,33 @@ class FakeEngine:
         realtime_factor: float = 0.0,
         before_load: Callable[[], None] = lambda: None,
         before_step: StepHook = lambda _windows, _plan: None,
+        before_live_step: LiveHook = lambda _inputs: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._realtime_factor = realtime_factor
         self._before_load = before_load
         self._before_step = before_step
+        self._before_live_step = before_live_step
         self._sleep = sleep
 
     def load(self) -> ModelInfo:
         """Describe a model of eight layers with four budgets."""
         self._before_load()
         offered = tuple(_uniform(budget) for budget in BUDGETS)
-        return ModelInfo("fake-elastic", NUM_LAYERS, offered, ("ladder",))
+        return ModelInfo("fake-elastic", NUM_LAYERS, offered, POLICIES, chunk_s=CHUNK_S)
 
     def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:
         """Give the deepest of the four plans within the budget."""
         for name, value in (("drop", drop), ("max_drop", max_drop)):
             if value is not None and not 0 <= value < 1:
                 raise DropOutOfRange(f"expected {name} in [0, 1), got {value!r}")
-        if policy != "ladder":
-            raise PolicyUnknown(f"expected the policy 'ladder', got {policy!r}")
+        if policy not in POLICIES:
+            raise PolicyUnknown(f"expected one of {', '.join(POLICIES)}, got {policy!r}")
         if max_drop is not None and drop > max_drop:
             raise DepthRefused(f"expected drop at most max_drop {max_drop:g}, got {drop:g}")
         budget = (1 - drop) * NUM_LAYERS + 1e-9
-        plan = _uniform(next((b for b in BUDGETS if b <= budget), BUDGETS[-1]))
+        offered = next((b for b in BUDGETS if b <= budget), BUDGETS[-1])
+        plan = _uniform(offered) if policy == "ladder" else _first_layers(offered)
         if max_drop is not None and plan.drop > max_drop:
             raise DepthRefused(
                 f"expected a plan that drops at most {max_drop:g}, got {plan.drop:g}"
@@ -146,10 +132,35 @@ class FakeEngine:
         cost = Cost(encoder_flops + fixed_flops, encoder_flops, full_flops, busy_s, 0.0)
         return StepResult(tuple(_segment(window, plan) for window in windows), cost)
 
+    def open_utterance(self) -> FakeUtterance:
+        """Begin an utterance."""
+        return FakeUtterance()
+
+    def step(self, inputs: Sequence[LiveInput]) -> Sequence[LiveOutput]:
+        """Take every stream's samples in, then spend the time that all of it costs."""
+        self._before_live_step(inputs)
+        outputs = [FakeUtterance.of(one).take(one, self._realtime_factor) for one in inputs]
+        self._sleep(sum(one.cost.encode_s for one in outputs))
+        return outputs
+
+    def open_listener(self) -> FakeListener:
+        """Begin listening to a stream."""
+        return FakeListener()
+
+    def listen(self, inputs: Sequence[ListenInput]) -> Sequence[Samples]:
+        """Judge each complete frame by its level alone; costs no time."""
+        return [FakeListener.of(one).hear(one.samples) for one in inputs]
+
 
 def _uniform(budget: float) -> PlanInUse:
     stride = round(NUM_LAYERS / budget)
     return PlanInUse((stride,) * NUM_LAYERS, budget, NUM_LAYERS, 1 - budget / NUM_LAYERS)
+
+
+def _first_layers(budget: float) -> PlanInUse:
+    kept = round(budget)
+    strides = (1,) * kept + (0,) * (NUM_LAYERS - kept)
+    return PlanInUse(strides, budget, NUM_LAYERS, 1 - budget / NUM_LAYERS)
 
 
 def _peak(samples: Samples) -> float:
@@ -161,7 +172,7 @@ def _segment(window: Window, plan: PlanInUse) -> Segment:
         return Segment(window.start_s, window.end_s, "", no_speech=True)
     first = round(window.start_s / WORD_S)
     count = int((window.end_s - window.start_s) / WORD_S)
-    words = tuple(_word(index, plan) for index in range(first, first + count))
+    words = tuple(word_at(index, plan) for index in range(first, first + count))
     return Segment(
         window.start_s,
         window.end_s,
@@ -170,13 +181,6 @@ def _segment(window: Window, plan: PlanInUse) -> Segment:
         avg_logprob=-0.1,
         compression_ratio=1.0,
     )
-
-
-def _word(index: int, plan: PlanInUse) -> Word:
-    kept = plan.effective_layers / plan.layers_total
-    heard = int((index + 1) * kept) > int(index * kept)
-    text = VOCABULARY[index % len(VOCABULARY)] if heard else "um"
-    return Word(text, index * WORD_S, (index + 1) * WORD_S, 0.95 if heard else 0.4)
 
 
 def _read_wav(source: BinaryIO, *, block_s: float) -> Iterator[Samples]:

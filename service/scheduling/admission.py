@@ -29,6 +29,61 @@ class Phase(Enum):
     FAILED = "load_failed"
 
 
+class Places:
+    """A number of places for one kind of work.
+
+    Args:
+        num_places: that many at once.
+        clock: measures how long one is taken, for the hint when to ask again.
+    """
+
+    def __init__(self, num_places: int, clock: Clock) -> None:
+        self._num_places = num_places
+        self._clock = clock
+        self._num_taken = 0
+        self._mean_work_s = 1.0
+
+    @property
+    def num_taken(self) -> int:
+        """Places that are taken."""
+        return self._num_taken
+
+    @property
+    def full(self) -> bool:
+        """Whether all are taken."""
+        return self._num_taken >= self._num_places
+
+    @property
+    def retry_after_s(self) -> int:
+        """Seconds after which a place is likely to be free."""
+        return min(MAX_RETRY_S, max(1, math.ceil(self._mean_work_s / self._num_places)))
+
+    @contextmanager
+    def hold(self) -> Generator[None]:
+        """Take one of the places.
+
+        Raises:
+            Overloaded: all are taken.
+        """
+        if self.full:
+            raise self.refusal()
+        self._num_taken += 1
+        started_s = self._clock()
+        try:
+            yield
+        finally:
+            self._num_taken -= 1
+            took_s = self._clock() - started_s
+            self._mean_work_s += (1 - FORGETTING) * (took_s - self._mean_work_s)
+
+    def refusal(self) -> Overloaded:
+        """Make the answer to one too many."""
+        return Overloaded(
+            f"expected a free place among {self._num_places}, got none",
+            retry_after_s=self.retry_after_s,
+        )
+
+
 class Admission:
     """Counts requests in and out, and says no.
 
@@ -38,15 +93,15 @@ class Admission:
     Args:
         max_requests: requests in work at once.
         clock: measures how long a request is in work, for the hint when to ask again.
+        max_streams: streams that speak at once; they have places of their own.
     """
 
-    def __init__(self, max_requests: int, clock: Clock) -> None:
-        self._max_requests = max_requests
-        self._clock = clock
+    def __init__(self, max_requests: int, clock: Clock, *, max_streams: int = 1) -> None:
+        self._requests = Places(max_requests, clock)
+        self.streams = Places(max_streams, clock)
         self._phase = Phase.LOADING
         self._num_present = 0
-        self._num_working = 0
-        self._mean_work_s = 1.0
+        self._draining = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self._cut_off = asyncio.Event()
@@ -58,13 +113,13 @@ class Admission:
 
     @property
     def saturated(self) -> bool:
-        """Whether the next request would be refused for want of a place."""
-        return self._num_working >= self._max_requests
+        """Whether the next request, or the next stream, would be refused for want of a place."""
+        return self._requests.full or self.streams.full
 
     @property
     def retry_after_s(self) -> int:
-        """Seconds after which a place is likely to be free."""
-        return min(MAX_RETRY_S, max(1, math.ceil(self._mean_work_s / self._max_requests)))
+        """Seconds after which a place for a request is likely to be free."""
+        return self._requests.retry_after_s
 
     def loaded(self) -> None:
         """Open the door, unless the process is stopping already."""
@@ -78,6 +133,11 @@ class Admission:
     def drain(self) -> None:
         """Shut the door behind those who are in."""
         self._phase = Phase.DRAINING
+        self._draining.set()
+
+    async def until_draining(self) -> None:
+        """Wait for the moment at which what has no end of its own has to come to one."""
+        await self._draining.wait()
 
     async def drained(self) -> None:
         """Wait until everybody has left, by themselves or because they were cut off."""
@@ -85,7 +145,7 @@ class Admission:
 
     def cut_off(self) -> None:
         """Send away whoever is still in: the grace is over."""
-        self._phase = Phase.DRAINING
+        self.drain()
         self._cut_off.set()
 
     async def until_cut_off(self) -> NoReturn:
@@ -98,13 +158,16 @@ class Admission:
         raise Draining("the service is stopping", retry_after_s=1)
 
     @contextmanager
-    def enter(self) -> Generator[None]:
+    def enter(self, places: Places | None = None) -> Generator[None]:
         """Be present from the first byte to the answer.
+
+        Args:
+            places: those that will be needed; of requests, unless others are named.
 
         Raises:
             Unavailable: not now, and why.
         """
-        refusal = self._refusal()
+        refusal = self._refusal(places or self._requests)
         if refusal is not None:
             raise refusal
         self._num_present += 1
@@ -123,29 +186,15 @@ class Admission:
         Raises:
             Overloaded: all are taken.
         """
-        if self.saturated:
-            raise self._overloaded()
-        self._num_working += 1
-        started_s = self._clock()
-        try:
+        with self._requests.hold():
             yield
-        finally:
-            self._num_working -= 1
-            took_s = self._clock() - started_s
-            self._mean_work_s += (1 - FORGETTING) * (took_s - self._mean_work_s)
 
-    def _refusal(self) -> Unavailable | None:
+    def _refusal(self, places: Places) -> Unavailable | None:
         if self._phase is Phase.READY:
-            return self._overloaded() if self.saturated else None
+            return places.refusal() if places.full else None
         if self._phase is Phase.DRAINING:
             return Draining("the service is stopping", retry_after_s=1)
         return Loading("the model is not loaded", retry_after_s=LOADING_RETRY_S)
-
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(
-            f"expected a free place among {self._max_requests}, got none",
-            retry_after_s=self.retry_after_s,
-        )
 
 
 class UploadMemory:

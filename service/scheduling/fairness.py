@@ -5,11 +5,14 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from service.errors import Overloaded
+from service.scheduling.clock import Clock
 
 Item = TypeVar("Item")
 
 RETRY_AFTER_S = 1
 """Seconds; a queue that is full now has usually moved by then."""
+MAX_STANDSTILL_S = 10.0
+"""Time for which urgent items alone may have their turn while others wait."""
 
 
 class FairQueue(Generic[Item]):
@@ -61,3 +64,48 @@ class FairQueue(Generic[Item]):
         self._num_items -= 1
         if not items:
             del self._waiting[owner]
+
+
+class TwoLanes(Generic[Item]):
+    """Urgent items before the others, which still get a turn now and then.
+
+    Args:
+        max_items: of each lane; `put` raises Overloaded beyond.
+        clock: measures how long the others have not moved.
+    """
+
+    def __init__(self, max_items: int, clock: Clock) -> None:
+        self._urgent: FairQueue[Item] = FairQueue(max_items)
+        self._others: FairQueue[Item] = FairQueue(max_items)
+        self._clock = clock
+        self._others_moved_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._urgent) + len(self._others)
+
+    def put(self, owner: Hashable, item: Item, *, urgent: bool) -> None:
+        """Queue an item behind the others of its owner and lane.
+
+        Raises:
+            Overloaded: there is no room.
+        """
+        if urgent:
+            self._urgent.put(owner, item)
+            return
+        if not len(self._others):
+            self._others_moved_s = self._clock()
+        self._others.put(owner, item)
+
+    def pop(self) -> Item:
+        """Take the next item of the lane whose turn it is."""
+        standstill_s = self._clock() - self._others_moved_s
+        others_first = len(self._others) and standstill_s >= MAX_STANDSTILL_S
+        if len(self._urgent) and not others_first:
+            return self._urgent.pop()
+        self._others_moved_s = self._clock()
+        return self._others.pop()
+
+    def discard(self, owner: Hashable, item: Item) -> None:
+        """Forget an item that nobody waits for any more; one already taken is no matter."""
+        self._urgent.discard(owner, item)
+        self._others.discard(owner, item)

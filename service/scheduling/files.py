@@ -34,6 +34,7 @@ class Limits:
         max_request_s: time a file may be in work.
         batch_windows: windows of one engine step.
         decode_threads: uploads decoded at once.
+        max_streams: live streams beside them.
     """
 
     max_requests: int
@@ -41,6 +42,7 @@ class Limits:
     max_request_s: float
     batch_windows: int
     decode_threads: int
+    max_streams: int = 1
 
 
 class Transcriber:
@@ -62,15 +64,15 @@ class Transcriber:
         limits: Limits,
         decide: DropDecider = deepest,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._clock = clock
         self._limits = limits
-        self._decide = decide
+        self.decide = decide
         self._measures = Measures(metrics)
         self._info: ModelInfo | None = None
-        self.admission = Admission(limits.max_requests, clock)
+        self.admission = Admission(limits.max_requests, clock, max_streams=limits.max_streams)
         # Each file has at most one step and two decodings waiting, so neither queue overflows.
-        self._steps = WorkerPool(
+        self.steps = WorkerPool(
             "engine", num_threads=1, max_waiting=limits.max_requests + 1, clock=clock
         )
         self._decoders = WorkerPool(
@@ -79,7 +81,7 @@ class Transcriber:
             max_waiting=2 * limits.max_requests,
             clock=clock,
         )
-        metrics.process.queue_depth.set_function(lambda: self._steps.num_waiting)
+        metrics.process.queue_depth.set_function(lambda: self.steps.num_waiting)
 
     @property
     def info(self) -> ModelInfo:
@@ -95,7 +97,7 @@ class Transcriber:
     @property
     def num_waiting_steps(self) -> int:
         """Steps that wait for the engine."""
-        return self._steps.num_waiting
+        return self.steps.num_waiting
 
     async def load(self) -> ModelInfo:
         """Load the model on the engine's thread and open the door.
@@ -105,7 +107,7 @@ class Transcriber:
             EngineFailed: loading failed in a way nobody foresaw.
         """
         try:
-            self._info = (await self._steps.submit(self, self._engine.load)).value
+            self._info = (await self.steps.submit(self, self.engine.load)).value
         except Exception:
             self.admission.load_failed()
             raise
@@ -118,8 +120,8 @@ class Transcriber:
         Raises:
             DepthError: the depth asked for is not on offer.
         """
-        drop = decided_drop(choice, self._decide)
-        return self._engine.choose(drop, choice.max_drop, choice.policy)
+        drop = decided_drop(choice, self.decide)
+        return self.engine.choose(drop, choice.max_drop, choice.policy)
 
     async def transcribe(
         self,
@@ -163,7 +165,7 @@ class Transcriber:
     async def close(self, *, timeout_s: float) -> None:
         """Let the threads end, waiting so long for steps under way."""
         await asyncio.to_thread(self._decoders.close, timeout_s=timeout_s)
-        await asyncio.to_thread(self._steps.close, timeout_s=timeout_s)
+        await asyncio.to_thread(self.steps.close, timeout_s=timeout_s)
 
     async def _run(
         self, source: BinaryIO, builder: TranscriptBuilder, on_progress: Progress
@@ -172,8 +174,8 @@ class Transcriber:
         reader = WindowReader(
             self._decoders,
             owner,
-            lambda: self._engine.open_windows(source, max_s=self._limits.max_audio_s),
-            batch_windows=self._limits.batch_windows,
+            lambda: self.engine.open_windows(source, max_s=self._limits.max_audio_s),
+            batch_windows=self._batch_windows,
             clock=self._clock,
         )
         following: asyncio.Task[WindowBatch] | None = None
@@ -191,9 +193,13 @@ class Transcriber:
                 # Waited for, so that what it raised does not go unheard.
                 await asyncio.gather(following, return_exceptions=True)
 
+    def _batch_windows(self) -> int:
+        # A step cannot be interrupted: beside live streams it takes one window, whatever that costs.
+        return 1 if self.admission.streams.num_taken else self._limits.batch_windows
+
     async def _step(self, owner: object, batch: WindowBatch, builder: TranscriptBuilder) -> None:
         plan = builder.plan
-        done = await self._steps.submit(owner, lambda: self._engine.transcribe(batch.windows, plan))
+        done = await self.steps.submit(owner, lambda: self.engine.transcribe(batch.windows, plan))
         builder.add(batch.windows, done.value, done.wait_s)
         builder.audio_decode_s += batch.took_s
         self._measures.stepped(self.info.depth_label(plan), batch, done)

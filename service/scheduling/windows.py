@@ -24,7 +24,7 @@ class WindowReader:
         pool: the decoding threads.
         owner: whose turn in the pool's queue this uses.
         open_windows: starts decoding; called on a decoding thread with the first pull.
-        batch_windows: windows of one batch.
+        batch_windows: windows of the next batch; asked on a decoding thread.
         clock: measures decoding.
     """
 
@@ -34,7 +34,7 @@ class WindowReader:
         owner: Hashable,
         open_windows: Callable[[], Generator[Window]],
         *,
-        batch_windows: int,
+        batch_windows: Callable[[], int],
         clock: Clock,
     ) -> None:
         self._pool = pool
@@ -66,10 +66,11 @@ class WindowReader:
     def _decode(self) -> WindowBatch:
         started_s = self._clock()
         batch: list[Window] = []
+        wanted = self._batch_windows()
         with self._decoding:
             if self._windows is None and not self._closed:
                 self._windows = self._open_windows()
-            while self._windows is not None and len(batch) < self._batch_windows:
+            while self._windows is not None and len(batch) < wanted:
                 window = next(self._windows, None)
                 if window is None or self._closed:
                     self._let_go()

@@ -1,6 +1,6 @@
-"""Threads that compute so that the event loop need not: one fair queue, a few workers.
+"""Threads that compute so that the event loop need not: two fair lanes, a few workers.
 
-    submit (event loop) --> FairQueue --> worker thread --> call_soon_threadsafe --> future
+    submit (event loop) --> TwoLanes --> worker thread --> call_soon_threadsafe --> future
 
 The engine has one worker, since a model runs one step at a time; decoding has a few. A future that
 is cancelled takes its job out of the queue; a job already running runs to its end, unheard.
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from service.errors import Draining, EngineFailed, ServiceError
 from service.scheduling.clock import Clock
-from service.scheduling.fairness import RETRY_AFTER_S, FairQueue
+from service.scheduling.fairness import RETRY_AFTER_S, TwoLanes
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,13 @@ class WorkerPool:
     Args:
         name: of the threads, for stack dumps.
         num_threads: jobs that run at once.
-        max_waiting: jobs that may wait; `submit` raises Overloaded beyond.
+        max_waiting: jobs that may wait in a lane; `submit` raises Overloaded beyond.
         clock: measures the wait.
     """
 
     def __init__(self, name: str, *, num_threads: int, max_waiting: int, clock: Clock) -> None:
         self._clock = clock
-        self._queue: FairQueue[_Job] = FairQueue(max_waiting)
+        self._queue: TwoLanes[_Job] = TwoLanes(max_waiting, clock)
         self._changed = threading.Condition()
         self._stopping = False
         # Daemons: a decoder that hangs must not keep the process from ending.
@@ -70,8 +70,10 @@ class WorkerPool:
         """Whether new jobs are refused."""
         return self._stopping
 
-    def submit(self, owner: Hashable, call: Callable[[], T]) -> asyncio.Future[Done[T]]:
-        """Queue a call; the future is of the running loop.
+    def submit(
+        self, owner: Hashable, call: Callable[[], T], *, urgent: bool = False
+    ) -> asyncio.Future[Done[T]]:
+        """Queue a call, urgent ones before the others; the future is of the running loop.
 
         Raises:
             Overloaded: too many jobs wait.
@@ -82,7 +84,7 @@ class WorkerPool:
         with self._changed:
             if self._stopping:
                 raise Draining("the service is stopping", retry_after_s=RETRY_AFTER_S)
-            self._queue.put(owner, job)
+            self._queue.put(owner, job, urgent=urgent)
             self._changed.notify()
         future.add_done_callback(
             lambda done: self._forget(owner, job) if done.cancelled() else None

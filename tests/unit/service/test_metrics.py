@@ -11,6 +11,8 @@ COUNTERS = {
     "asr_estimated_flops_full",
     "asr_admission_rejected",
     "asr_decode_rejected",
+    "asr_streams",
+    "asr_stream_dropped_audio_seconds",
 }
 HISTOGRAMS = {
     "asr_request_duration_seconds",
@@ -21,6 +23,10 @@ HISTOGRAMS = {
     "asr_batch_size",
     "asr_word_confidence_ratio",
     "asr_event_loop_lag_seconds",
+    "asr_stream_first_partial_seconds",
+    "asr_stream_final_seconds",
+    "asr_stream_partial_interval_seconds",
+    "asr_stream_lag_seconds",
 }
 GAUGES = {
     "asr_build_info",
@@ -28,6 +34,8 @@ GAUGES = {
     "asr_depth_layers",
     "asr_depth_drop_effective_ratio",
     "asr_queue_depth",
+    "asr_streams_active",
+    "asr_stream_state_bytes",
 }
 
 

@@ -79,8 +79,8 @@ def test_a_drop_out_of_range_is_refused(value: float) -> None:
 
 
 def test_an_unknown_policy_is_refused() -> None:
-    with pytest.raises(PolicyUnknown, match="expected the policy 'ladder', got 'skip'"):
-        FakeEngine().choose(0.0, None, "skip")
+    with pytest.raises(PolicyUnknown, match="expected one of ladder, skip, got 'first-k'"):
+        FakeEngine().choose(0.0, None, "first-k")
 
 
 def test_a_drop_above_max_drop_is_refused() -> None:

@@ -40,7 +40,7 @@ async def pool() -> AsyncGenerator[WorkerPool]:
 
 
 def reader_of(pool: WorkerPool, source: CountingSource) -> WindowReader:
-    return WindowReader(pool, object(), source.open, batch_windows=2, clock=FakeClock())
+    return WindowReader(pool, object(), source.open, batch_windows=lambda: 2, clock=FakeClock())
 
 
 async def test_batches_hold_all_windows_in_order_and_end_with_none(pool: WorkerPool) -> None:
@@ -102,7 +102,7 @@ async def test_what_decoding_raises_reaches_whoever_asked(pool: WorkerPool) -> N
         yield Window(np.zeros(1, np.float32), 0.0, 1.0, speech=True)
         raise AudioTruncated("cut short")
 
-    reader = WindowReader(pool, object(), broken, batch_windows=2, clock=FakeClock())
+    reader = WindowReader(pool, object(), broken, batch_windows=lambda: 2, clock=FakeClock())
 
     with pytest.raises(AudioTruncated, match="cut short"):
         await reader.next_batch()

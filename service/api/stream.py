@@ -1,0 +1,174 @@
+"""`WS /v1/stream`: live audio in, captions out; how a stream is admitted and how it ends."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+from service.api.asyncapi import asyncapi_document
+from service.api.problems import INTERNAL_CLOSE_CODE, close_code_of
+from service.api.races import unless
+from service.api.stream_connection import Connection
+from service.api.stream_dialect import Dialect, StreamLimits, Welcome
+from service.api.stream_native import NativeDialect
+from service.errors import ClientGone, ModelNotServed, ServiceError, Unavailable
+from service.metrics import Metrics
+from service.scheduling.admission import Places
+from service.scheduling.clock import Clock
+from service.scheduling.files import Transcriber
+from service.scheduling.live import LiveScheduler
+from service.streaming.commands import StreamConfig
+from service.streaming.events import ClosingReason
+from service.streaming.inbox import Inbox
+from service.streaming.measures import StreamMeasures
+from service.streaming.outbox import Outbox
+from service.streaming.pace import Pace
+from service.streaming.pcm import BYTES_PER_SAMPLE
+from service.streaming.session import Backing, Session
+
+logger = logging.getLogger(__name__)
+
+CLOSE_S = 1.0
+"""For the last message, to a client that may not read."""
+_CLOSE_CODES: dict[ClosingReason, int] = {"stop": 1000, "drain": 1001, "idle": 1001}
+_FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRoute:
+    """What every stream works with.
+
+    Args:
+        transcriber: owns the engine and the door.
+        scheduler: runs the streams.
+        sockets: places for connections, whether they speak or not.
+        limits: of one stream.
+        metrics: counts streams.
+        clock: measures them.
+        two_pass: whether finals are second passes where there is room.
+    """
+
+    transcriber: Transcriber
+    scheduler: LiveScheduler
+    sockets: Places
+    limits: StreamLimits
+    metrics: Metrics
+    clock: Clock
+    two_pass: bool = False
+
+    async def serve(self, websocket: WebSocket, dialect: Dialect) -> None:
+        """Talk to one client from the handshake to the close."""
+        active = self.metrics.streams.active.labels(dialect.name)
+        active.inc()
+        reason = ClientGone.code  # of a stream that is cancelled
+        try:
+            await websocket.accept()
+            reason = await self._serve_accepted(websocket, dialect)
+        finally:
+            active.dec()
+            self.metrics.streams.total.labels(dialect.name, reason).inc()
+            logger.info("a stream ended: %s", reason)
+
+    async def _serve_accepted(self, websocket: WebSocket, dialect: Dialect) -> str:
+        try:
+            reason = await self._converse(websocket, dialect)
+        except ClientGone as error:
+            return error.code
+        except ServiceError as error:
+            if isinstance(error, Unavailable):
+                self.metrics.requests.admission_rejected.labels(error.code).inc()
+            await _close(websocket, close_code_of(error), dialect.error(error))
+            return error.code
+        # The client is owed a close with a code, whatever went wrong in us.
+        except Exception:
+            logger.exception("a stream failed")
+            await _close(websocket, INTERNAL_CLOSE_CODE, dialect.error(None))
+            return _FAILED
+        await _close(websocket, _CLOSE_CODES[reason])
+        return reason
+
+    async def _converse(self, websocket: WebSocket, dialect: Dialect) -> ClosingReason:
+        admission = self.transcriber.admission
+        config = dialect.config(websocket.query_params)
+        with admission.enter(admission.streams), self.sockets.hold(), ExitStack() as place:
+            session, inbox, outbox = self._open_session(config)
+            bytes_per_s = BYTES_PER_SAMPLE[config.encoding] * config.rate_hz
+            connection = Connection(
+                websocket,
+                dialect,
+                session,
+                inbox,
+                outbox,
+                Pace(bytes_per_s, self.limits.burst_s, self.limits.max_speed),
+                self.limits,
+                self.clock,
+                take_place=lambda: place.enter_context(admission.streams.hold()),
+                wake=self.scheduler.wake,
+                choice=config.choice,
+                heard_at_s=self.clock(),
+            )
+            welcome = Welcome(
+                secrets.token_hex(8),
+                self.transcriber.info,
+                config,
+                session.dial.told,
+                self.limits,
+            )
+            with self.scheduler.open(session):
+                return await unless(
+                    connection.write(dialect.welcome(welcome)),
+                    connection.read(),
+                    connection.watch_idle(),
+                    connection.watch_drain(admission),
+                )
+
+    def _open_session(self, config: StreamConfig) -> tuple[Session, Inbox, Outbox]:
+        info, outbox = self.transcriber.info, Outbox()
+        if not info.chunk_s:
+            raise ModelNotServed(f"expected a model that serves streams, got {info.name!r}")
+        bytes_per_s = BYTES_PER_SAMPLE[config.encoding] * config.rate_hz
+        inbox = Inbox(round(self.limits.max_buffer_s * bytes_per_s))
+        backing = Backing(
+            self.transcriber.engine,
+            info,
+            self.transcriber.decide,
+            StreamMeasures(self.metrics, info),
+            self.two_pass,
+        )
+        session = Session(config, inbox, outbox, backing)
+        return session, inbox, outbox
+
+
+def stream_router(
+    route: StreamRoute, new_dialect: Callable[[], Dialect] = NativeDialect
+) -> APIRouter:
+    """Make the route and the one that describes it."""
+    router = APIRouter(tags=["streaming"])
+    document = asyncapi_document()
+
+    @router.websocket("/v1/stream")
+    async def stream(websocket: WebSocket) -> None:
+        await route.serve(websocket, new_dialect())
+
+    @router.get("/v1/asyncapi.json", summary="The messages of WS /v1/stream, as AsyncAPI")
+    async def asyncapi() -> dict[str, object]:
+        """Give the AsyncAPI document; it is made of the classes that write the messages."""
+        return document
+
+    return router
+
+
+async def _close(websocket: WebSocket, code: int, last: str | None = None) -> None:
+    # A client that is gone, or does not read, cannot be told.
+    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+        async with asyncio.timeout(CLOSE_S):
+            if last is not None:
+                await websocket.send_text(last)
+    with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+        async with asyncio.timeout(CLOSE_S):
+            await websocket.close(code)

@@ -1,0 +1,84 @@
+"""The seam between a stream and the way its client talks; the native dialect is the first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.engine.base import DepthChoice, ModelInfo, PlanInUse
+from service.errors import ServiceError
+from service.streaming.commands import Command, StreamConfig
+from service.streaming.events import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """What one stream may take up.
+
+    Args:
+        max_frame_bytes: of one WebSocket message.
+        max_buffer_s: audio that waits; what comes after is dropped, or waits in the socket.
+        burst_s: how far ahead of real time audio is taken as fast as it comes.
+        max_speed: times real time at which it is taken beyond that.
+        first_message_s: time a client has to say anything at all.
+        idle_s: time without a message after which the stream ends.
+        reader_s: time for which a message may wait for a client that does not read.
+    """
+
+    max_frame_bytes: int
+    max_buffer_s: float
+    burst_s: float
+    max_speed: float
+    first_message_s: float
+    idle_s: float
+    reader_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a client is told first."""
+
+    session_id: str
+    info: ModelInfo
+    config: StreamConfig
+    plan: PlanInUse
+    limits: StreamLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """The client is still there, and has nothing to say."""
+
+
+class Dialect(Protocol):
+    """One conversation in one dialect; numbers its messages."""
+
+    name: str
+    """The label in metrics."""
+
+    def config(self, query: Mapping[str, str]) -> StreamConfig:
+        """Read how a stream should begin.
+
+        Raises:
+            CallerError: not like this.
+        """
+        ...
+
+    def command(self, text: str, choice: DepthChoice) -> Command | Keepalive:
+        """Read a text frame; `choice` is what holds where the frame says nothing of depth.
+
+        Raises:
+            CallerError: it is none that a client may send.
+        """
+        ...
+
+    def welcome(self, welcome: Welcome) -> str:
+        """Write the first message."""
+        ...
+
+    def event(self, event: Event) -> str:
+        """Write what a stream has to tell."""
+        ...
+
+    def error(self, error: ServiceError | None) -> str:
+        """Write down the error that ends the stream; None is a fault of ours that nobody is told more of."""
+        ...

@@ -1,0 +1,36 @@
+"""What live streams give up under load before they get shallower: how often they are decoded."""
+
+CALM_ROUND_S = 0.1
+"""A round this short leaves room for second passes ..."""
+MAX_PARTIAL_INTERVAL_S = 0.9
+"""... and partials are never further apart than this, however long a round takes."""
+FORGETTING = 0.8
+"""Share of the old mean that is kept with each new round."""
+
+
+class LiveLoad:
+    """Follows how long rounds of the live scheduler take, the wait for the engine included."""
+
+    def __init__(self) -> None:
+        self._mean_round_s = 0.0
+
+    @property
+    def mean_round_s(self) -> float:
+        """The mean, recent rounds weighing most."""
+        return self._mean_round_s
+
+    @property
+    def partial_interval_s(self) -> float:
+        """Time from one partial of an utterance to the next; in between it is only encoded."""
+        if self._mean_round_s <= CALM_ROUND_S:
+            return 0.0
+        return min(MAX_PARTIAL_INTERVAL_S, 2 * self._mean_round_s)
+
+    @property
+    def second_passes(self) -> bool:
+        """Whether there is room to hear whole utterances again."""
+        return self._mean_round_s <= CALM_ROUND_S
+
+    def took(self, round_s: float) -> None:
+        """Note a round."""
+        self._mean_round_s += (1 - FORGETTING) * (round_s - self._mean_round_s)

@@ -1,0 +1,71 @@
+"""What a client asks of its stream, in the order in which it was sent, audio included."""
+
+from dataclasses import dataclass
+
+from service.engine.base import DepthChoice
+from service.streaming.events import ClosingReason
+from service.streaming.pcm import Encoding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """How a stream begins.
+
+    Args:
+        encoding: of its bytes.
+        rate_hz: of its samples.
+        choice: the depth asked for.
+        endpointing_s: silence that ends an utterance.
+    """
+
+    encoding: Encoding = "pcm_s16le"
+    rate_hz: int = 16_000
+    choice: DepthChoice
+    endpointing_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Audio as it arrived, and when."""
+
+    pcm: bytes
+    arrived_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Audio that had to be dropped."""
+
+    num_bytes: int
+    arrived_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Change the depth from the next chunk on, or the silence that ends an utterance."""
+
+    choice: DepthChoice | None = None
+    endpointing_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """End the utterance here; the stream goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Say when all audio before this has been taken into account."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the utterance and the stream."""
+
+    reason: ClosingReason = "stop"
+
+
+Command = Configure | Flush | Marker | Stop
+Item = Packet | Gap | Command

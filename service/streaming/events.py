@@ -1,0 +1,119 @@
+"""What a stream tells its client; a dialect writes it down. Times are seconds of stream time.
+
+`end` is how far the message has taken the audio into account: by the encoder at the plan's depth,
+or by the gate as silence. It never falls from one message to the next.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from service.engine.base import PlanInUse, Word
+from service.errors import CallerError
+
+FinalReason = Literal["endpoint", "limit", "flush", "stop", "drain", "idle", "gap"]
+ClosingReason = Literal["stop", "drain", "idle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A caption that may still change behind its first `stable_chars` characters."""
+
+    utt: int
+    start_s: float
+    end_s: float
+    text: str
+    stable_chars: int
+    layers: float
+    lag_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A caption that stands.
+
+    Args:
+        layers: mean of the effective layers over the frames.
+        plans: from when each plan ran.
+        flops: all that the utterance took, encoder and decoder.
+        rtf: engine time over audio.
+        reason: why the utterance ended.
+    """
+
+    utt: int
+    start_s: float
+    end_s: float
+    text: str
+    words: tuple[Word, ...]
+    layers: float
+    plans: tuple[tuple[float, PlanInUse], ...]
+    drop: float
+    flops: int
+    rtf: float
+    lag_s: float
+    reason: FinalReason
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The plan that runs from the next chunk on, or from the next utterance."""
+
+    plan: PlanInUse
+    reason: Literal["auto", "configure"]
+    applies: Literal["next_chunk", "next_utterance"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the audio has been taken into account, where no caption says so."""
+
+    end_s: float
+    lag_s: float
+    buffered_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Audio that was not taken, because the service was too far behind."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """All audio before the client's marker has been taken into account."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Totals since the stream began, and what it holds now."""
+
+    audio_s: float
+    encoded_s: float
+    dropped_s: float
+    utterances: int
+    layers: float
+    flops: int
+    full_flops: int
+    rtf: float
+    state_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something the client sent was of no use; the stream goes on."""
+
+    error: CallerError
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing follows."""
+
+    reason: ClosingReason
+    stats: Stats
+
+
+Event = Partial | Final | Depth | Lag | Dropped | Marked | Stats | Refused | Done

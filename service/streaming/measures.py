@@ -1,0 +1,54 @@
+"""What streams leave behind in the metrics."""
+
+from service.engine.base import Cost, ModelInfo, PlanInUse
+from service.metrics import Metrics
+from service.streaming.events import Final
+
+ENDPOINT = "stream"
+"""The label of streams among the endpoints."""
+
+
+class StreamMeasures:
+    """Books a stream's work to the depth of the chunk that spent it."""
+
+    def __init__(self, metrics: Metrics, info: ModelInfo) -> None:
+        self._metrics = metrics
+        self._info = info
+
+    def chosen(self, plan: PlanInUse, source: str) -> None:
+        """Note a plan and who chose it, `auto` or `request`."""
+        self._metrics.requests.drop.labels(source).set(plan.drop)
+        if source == "auto":
+            self._metrics.requests.depth_layers.set(plan.effective_layers)
+
+    def stepped(self, plan: PlanInUse, cost: Cost, encoded_s: float) -> None:
+        """Book one stream's share of an engine step."""
+        depth, metrics = self._info.depth_label(plan), self._metrics
+        metrics.steps.flops.labels(depth).inc(cost.flops)
+        metrics.steps.flops_full.inc(cost.full_flops)
+        metrics.requests.audio_seconds.labels(ENDPOINT, depth).inc(encoded_s)
+
+    def lag(self, lag_s: float) -> None:
+        """Note the caption lag of one packet."""
+        self._metrics.streams.lag.observe(lag_s)
+
+    def first_partial(self, after_s: float) -> None:
+        """Note the first words of an utterance, so long after its speech began to arrive."""
+        self._metrics.streams.first_partial.observe(after_s)
+
+    def partial_interval(self, interval_s: float) -> None:
+        """Note the time between two partials of an utterance."""
+        self._metrics.streams.partial_interval.observe(interval_s)
+
+    def finished(self, final: Final, plan: PlanInUse, after_s: float) -> None:
+        """Book an utterance whose end arrived so long ago."""
+        depth, metrics = self._info.depth_label(plan), self._metrics
+        metrics.streams.final.observe(after_s)
+        metrics.requests.flops.labels(ENDPOINT, depth).observe(final.flops)
+        metrics.requests.realtime_factor.labels(ENDPOINT, depth).observe(final.rtf)
+        for word in final.words:
+            metrics.steps.word_confidence.labels(depth).observe(word.confidence)
+
+    def dropped(self, dropped_s: float) -> None:
+        """Note audio that was not taken."""
+        self._metrics.streams.dropped_audio.labels("overload").inc(dropped_s)

@@ -1,0 +1,56 @@
+"""How far the captions of a stream are behind its audio."""
+
+from collections import deque
+
+from service.engine.base import SAMPLE_RATE_HZ
+from service.streaming.events import Lag
+from service.streaming.measures import StreamMeasures
+
+LAG_EVERY_S = 0.4
+"""Of stream time between two messages that move `end`; half a second is promised."""
+_MERGED_SAMPLES = SAMPLE_RATE_HZ // 50
+"""Packets shorter than 20 ms are counted with the one before, as if they had come with it."""
+
+
+class Progress:
+    """Knows when audio arrived and how far messages have taken it into account.
+
+    Args:
+        measures: told the lag of every packet.
+    """
+
+    def __init__(self, measures: StreamMeasures) -> None:
+        self._measures = measures
+        self._arrivals: deque[tuple[int, float]] = deque()
+        self._end = 0
+
+    @property
+    def end_s(self) -> float:
+        """The `end` of the last message."""
+        return self._end / SAMPLE_RATE_HZ
+
+    def arrived(self, end: int, arrived_s: float) -> None:
+        """Note a packet that ends at a position."""
+        if self._arrivals and end - self._arrivals[-1][0] < _MERGED_SAMPLES:
+            arrived_s = self._arrivals.pop()[1]
+        self._arrivals.append((end, arrived_s))
+
+    def arrival_of(self, position: int, now_s: float) -> float:
+        """When a sample came; now, if it is accounted for already."""
+        return next((at_s for end, at_s in self._arrivals if end >= position), now_s)
+
+    def cover(self, position: int, now_s: float) -> float:
+        """Move `end` for a message that leaves now; give the lag of what it covers anew."""
+        self._end = max(self._end, position)
+        lag_s = 0.0
+        while self._arrivals and self._arrivals[0][0] <= self._end:
+            lag_s = max(0.0, now_s - self._arrivals.popleft()[1])
+            self._measures.lag(lag_s)
+        return lag_s
+
+    def lag_due(self, covered: int, received: int, now_s: float) -> Lag | None:
+        """Move `end` by a message of its own, once it has got far enough ahead."""
+        if covered - self._end < LAG_EVERY_S * SAMPLE_RATE_HZ:
+            return None
+        lag_s = self.cover(covered, now_s)
+        return Lag(self.end_s, lag_s, (received - self._end) / SAMPLE_RATE_HZ)

@@ -1,0 +1,376 @@
+"""One stream from its bytes to its captions: a state machine that is told the time and never waits.
+
+    inbox -> samples -> gate -> utterances, first in first out -> encoder -> partials and a final
+
+Silence between utterances is not encoded. Within one, the encoder is fed as far as there is speech
+and a little more, so that a pause costs nothing until somebody speaks on. Positions are samples
+from the beginning of the stream.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.engine.base import (
+    GATE_FRAME_SAMPLES,
+    SAMPLE_RATE_HZ,
+    Engine,
+    ListenInput,
+    LiveInput,
+    LiveOutput,
+    ModelInfo,
+    PlanInUse,
+    Samples,
+)
+from service.errors import ServiceError
+from service.scheduling.depth import DropDecider
+from service.scheduling.live_load import LiveLoad
+from service.streaming.commands import (
+    Command,
+    Configure,
+    Flush,
+    Gap,
+    Marker,
+    Packet,
+    Stop,
+    StreamConfig,
+)
+from service.streaming.dial import Dial
+from service.streaming.events import ClosingReason, Done, Dropped, Event, FinalReason, Marked
+from service.streaming.feeding import HANG_SAMPLES, TAIL_SAMPLES, Feeding, Target, cut
+from service.streaming.inbox import Inbox
+from service.streaming.measures import StreamMeasures
+from service.streaming.outbox import Outbox
+from service.streaming.pcm import PcmDecoder
+from service.streaming.progress import Progress
+from service.streaming.segmenter import LEAD_SAMPLES, Offset, Onset, Segmenter
+from service.streaming.telling import Totals, final_of, partial_of
+from service.streaming.track import Track
+from service.streaming.utterance import Utterance
+
+MAX_BACKLOG_SAMPLES = 10 * SAMPLE_RATE_HZ
+"""Decoded audio that waits for the encoder; what comes after stays in the inbox."""
+UNHEARD_SPEECH_S = 1.5
+"""Sound without a new word, after which the decoder is believed and not the gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    plan: PlanInUse
+    target: Target
+    decode: bool
+    second_pass: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What all streams share.
+
+    Args:
+        engine: opens their utterances and listeners.
+        info: what it serves.
+        decide: what `auto` means.
+        measures: told what happens.
+        two_pass: whether a final is a second pass over its utterance, where there is room for it.
+    """
+
+    engine: Engine
+    info: ModelInfo
+    decide: DropDecider
+    measures: StreamMeasures
+    two_pass: bool = False
+
+
+class Session:
+    """One stream; the methods are those of `LiveStream`.
+
+    Args:
+        config: how it begins.
+        inbox: what the client sends.
+        outbox: what the client is told.
+        backing: what all streams share.
+
+    Raises:
+        DepthError: the depth asked for is not on offer.
+    """
+
+    def __init__(
+        self, config: StreamConfig, inbox: Inbox, outbox: Outbox, backing: Backing
+    ) -> None:
+        engine, info = backing.engine, backing.info
+        self.dial = Dial(config.choice, engine.choose, backing.decide)
+        self._engine = engine
+        self._feeding = Feeding(
+            chunk_samples=round(info.chunk_s * SAMPLE_RATE_HZ),
+            max_samples=round(info.max_utterance_s * SAMPLE_RATE_HZ),
+        )
+        self._inbox = inbox
+        self._outbox = outbox
+        self._measures = backing.measures
+        self._two_pass = backing.two_pass
+        self._decoder = PcmDecoder(config.encoding, config.rate_hz)
+        self._listener = engine.open_listener()
+        self._segmenter = Segmenter(config.endpointing_s)
+        self._track = Track()
+        self._progress = Progress(backing.measures)
+        self._totals = Totals()
+        self._utterances: deque[Utterance] = deque()
+        self._num_opened = 0
+        self._unheard: list[Samples] = []
+        self._command: Gap | Command | None = None
+        self._markers: deque[tuple[int, str]] = deque()
+        self._work: _Work | None = None
+        self._closing: ClosingReason | None = None
+        self._finished = False
+        self._events: list[Event] = []
+        backing.measures.chosen(self.dial.told, self.dial.source)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a round would find something to do."""
+        if self._finished:
+            return False
+        if self._command is not None or self._unheard or (len(self._inbox) and self._has_room):
+            return True
+        head = self._head
+        return head is not None and self._target(head).due
+
+    @property
+    def waits(self) -> bool:
+        """Whether words have been put off."""
+        head = self._head
+        return head is not None and head.undecoded
+
+    @property
+    def ends_next(self) -> bool:
+        """Whether the next step makes a final."""
+        head = self._head
+        return head is not None and self._target(head).last
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the engine's caches."""
+        head = self._head
+        return head.state.state_bytes if head is not None and head.state is not None else 0
+
+    def collect(self, now_s: float) -> ListenInput | None:
+        """Take what came in, up to the next command."""
+        pieces, self._unheard = self._unheard, []
+        while self._command is None and self._closing is None and self._has_room:
+            item = self._inbox.take()
+            if item is None:
+                break
+            if isinstance(item, Packet):
+                pieces.append(self._append(self._decoder.push(item.pcm), item.arrived_s))
+            else:
+                self._command = item
+        if isinstance(self._command, Stop):
+            pieces.append(self._append(self._decoder.finish(), now_s))
+            # Silence completes the gate's last frame; nobody else sees it.
+            pieces.append(np.zeros(-self._track.end % GATE_FRAME_SAMPLES, np.float32))
+        samples = np.concatenate(pieces) if pieces else ()
+        return ListenInput(self._listener, np.asarray(samples)) if len(samples) else None
+
+    def heard(self, probabilities: Samples, now_s: float) -> None:
+        """Open and close utterances; then do what the client asked for behind this audio."""
+        for event in self._segmenter.push(probabilities):
+            if isinstance(event, Onset):
+                self._open(event, now_s)
+            else:
+                self._close(event, "endpoint", now_s)
+        if self._segmenter.speaking:
+            self._utterances[-1].voice_end = min(self._segmenter.voice_end, self._track.end)
+        command, self._command = self._command, None
+        if command is not None:
+            self._obey(command, now_s)
+        self._go_on(now_s)
+
+    def due(self, now_s: float, load: LiveLoad) -> LiveInput | None:
+        """Feed the first utterance, once a chunk of it is complete or it has ended."""
+        head = self._head
+        if head is None:
+            return None
+        target = self._target(head)
+        decode = target.last or now_s - head.decoded_at_s >= load.partial_interval_s
+        if not target.due and not (decode and head.undecoded):
+            return None
+        if head.state is None:
+            head.number, self._num_opened = self._num_opened, self._num_opened + 1
+            head.state = self._engine.open_utterance()
+        plan, told = self.dial.plan(head.plans[-1][1] if head.plans else None)
+        if told is not None:
+            self._events.append(told)
+            self._measures.chosen(plan, self.dial.source)
+        second_pass = target.last and self._two_pass and load.second_passes
+        self._work = _Work(plan, target, decode, second_pass)
+        samples = self._track.between(head.fed, target.position)
+        return LiveInput(
+            head.state, samples, plan, decode=decode, ends=target.last, second_pass=second_pass
+        )
+
+    def stepped(self, output: LiveOutput, now_s: float) -> None:
+        """Take what the encoder has taken in, and the words if they were asked for."""
+        work, head = self._work, self._utterances[0]
+        assert work is not None, "an output answers an input"
+        self._work = None
+        told_end = head.stable_words[-1].end_s if head.num_stable else 0.0
+        head.fed = work.target.position
+        advance = head.book(work.plan, output)
+        self._totals.book(work.plan, output.cost, advance)
+        self._measures.stepped(work.plan, output.cost, advance / SAMPLE_RATE_HZ)
+        if work.decode:
+            head.hear(output, afresh=work.second_pass)
+            head.undecoded = False
+        else:
+            head.undecoded = head.undecoded or advance > 0
+        if work.target.last:
+            self._finish(head, told_end, work.plan, now_s)
+        elif work.decode:
+            self._tell_partial(head, now_s)
+            self._mind_the_decoder(head, now_s)
+        self._go_on(now_s)
+
+    def publish(self) -> None:
+        """Hand on what there is to tell."""
+        events, self._events = self._events, []
+        if events:
+            self._outbox.put(events)
+
+    def failed(self, error: ServiceError) -> None:
+        """End at once: what the engine holds of this stream may be half done."""
+        self._finished = True
+        self._utterances.clear()
+        self._outbox.fail(error)
+
+    @property
+    def _head(self) -> Utterance | None:
+        return self._utterances[0] if self._utterances else None
+
+    @property
+    def _has_room(self) -> bool:
+        head = self._head
+        return head is None or self._track.end - head.fed < MAX_BACKLOG_SAMPLES
+
+    @property
+    def _heard(self) -> int:
+        return min(self._segmenter.heard, self._track.end)
+
+    def _append(self, samples: Samples, arrived_s: float) -> Samples:
+        self._track.append(samples)
+        self._progress.arrived(self._track.end, arrived_s)
+        return samples
+
+    def _open(self, onset: Onset, now_s: float) -> None:
+        arrived_s = self._progress.arrival_of(onset.voice_start, now_s)
+        utterance = Utterance(
+            onset.start, onset.voice_start, self._segmenter.voice_end, voice_arrived_s=arrived_s
+        )
+        self._utterances.append(utterance)
+
+    def _close(self, offset: Offset | None, reason: FinalReason, now_s: float) -> None:
+        if offset is None:
+            return
+        last = self._utterances[-1]
+        # The gate's last frame may have been completed with silence that is not in the stream.
+        last.end = min(offset.end, self._track.end)
+        last.voice_end, last.reason = min(offset.voice_end, last.end), reason
+        last.end_arrived_s = self._progress.arrival_of(offset.end, now_s)
+
+    def _obey(self, command: Gap | Command, now_s: float) -> None:
+        end = self._track.end
+        match command:
+            case Configure():
+                self._configure(command)
+            case Flush():
+                self._close(self._segmenter.close(end), "flush", now_s)
+            case Marker():
+                self._markers.append((end, command.id))
+            case Stop():
+                self._close(self._segmenter.close(end), command.reason, now_s)
+                self._closing = command.reason
+            case Gap():
+                self._close(self._segmenter.close(end), "gap", now_s)
+                samples = self._append(self._decoder.skip(command.num_bytes), command.arrived_s)
+                self._unheard.append(samples)
+                start_s, end_s = end / SAMPLE_RATE_HZ, self._track.end / SAMPLE_RATE_HZ
+                self._totals.dropped_s += end_s - start_s
+                self._measures.dropped(end_s - start_s)
+                self._events.append(Dropped(start_s, end_s))
+
+    def _configure(self, command: Configure) -> None:
+        if command.endpointing_s is not None:
+            self._segmenter.endpointing_s = command.endpointing_s
+        if command.choice is None:
+            return
+        head = self._head
+        told = self.dial.turn(command.choice, head.plans[-1][1] if head and head.plans else None)
+        if told is not None:
+            self._measures.chosen(told.plan, self.dial.source)
+            self._events.append(told)
+
+    def _target(self, head: Utterance) -> Target:
+        return self._feeding.target(head, self._heard)
+
+    def _finish(self, head: Utterance, told_end_s: float, plan: PlanInUse, now_s: float) -> None:
+        self._utterances.popleft()
+        end = head.end
+        if end is None or min(end, head.voice_end + HANG_SAMPLES) > head.fed:
+            rest = cut(head, self._track, told_end_s)
+            self._utterances.appendleft(rest)
+            end = rest.start
+        lag_s = self._progress.cover(end, now_s)
+        final = final_of(head, end, lag_s)
+        self._totals.utterances += 1
+        self._events.append(final)
+        self._measures.finished(final, plan, max(0.0, now_s - (head.end_arrived_s or now_s)))
+
+    def _tell_partial(self, head: Utterance, now_s: float) -> None:
+        interval_s, head.decoded_at_s = now_s - head.decoded_at_s, now_s
+        if not head.words:
+            return
+        if head.told:
+            self._measures.partial_interval(interval_s)
+        else:
+            self._measures.first_partial(max(0.0, now_s - head.voice_arrived_s))
+        head.told = True
+        lag_s = self._progress.cover(self._covered(), now_s)
+        self._events.append(partial_of(head, self._progress.end_s, lag_s))
+
+    def _mind_the_decoder(self, head: Utterance, now_s: float) -> None:
+        """End an utterance in which the gate hears a noise go on after the last word."""
+        if head.end is not None or not head.words:
+            return
+        silent_s = head.encoded / SAMPLE_RATE_HZ - head.words[-1].end_s
+        if silent_s >= max(UNHEARD_SPEECH_S, self._segmenter.endpointing_s):
+            self._close(self._segmenter.close(self._heard), "endpoint", now_s)
+
+    def _covered(self) -> int:
+        """How far the audio has been encoded, or heard to be silent."""
+        head = self._head
+        if head is None:
+            return min(self._segmenter.silent_until, self._track.end)
+        pausing = head.end is None and head.encoded >= head.voice_end + HANG_SAMPLES
+        return self._heard if pausing else head.encoded
+
+    def _go_on(self, now_s: float) -> None:
+        """Tell how far things are, let go of what is done with, and end when all is told."""
+        ending = self._closing is not None and not self._utterances and not self._unheard
+        covered = self._track.end if ending else self._covered()
+        lag = self._progress.lag_due(covered, self._track.end, now_s)
+        if lag is not None:
+            self._events.append(lag)
+        while self._markers and self._markers[0][0] <= covered:
+            self._progress.cover(covered, now_s)
+            self._events.append(Marked(self._markers.popleft()[1]))
+        head = self._head
+        kept_from = self._segmenter.silent_until - LEAD_SAMPLES
+        self._track.forget_before(head.fed - TAIL_SAMPLES if head is not None else kept_from)
+        due = self._totals.due(self._track.end, self.state_bytes)
+        if due is not None:
+            self._events.append(due)
+        if ending and not self._finished:
+            self._finished = True
+            self._progress.cover(covered, now_s)
+            stats = self._totals.stats(self._track.end, 0)
+            self._events.append(Done(self._closing or "stop", stats))
