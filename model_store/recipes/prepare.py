@@ -2,8 +2,8 @@
 
     python -m model_store.recipes.prepare --teacher DIR --corpora corpora.toml --out DIR
 
-The TOML names the corpora, in tables [[corpus]]: `manifest`, `text` = "transcript" or "teacher",
-`max_disagreement`, the word error rate between the two above which an utterance is left out, and
+The TOML names the corpora, in tables [[corpus]]: `manifest`, `text` = "transcript", "teacher" or
+"prepared" (what was found for the same corpus at speed 1, before), `max_disagreement`, the word error rate between the two above which an utterance is left out, and
 `speed`, at which it is heard: resampling moves pitch and formants along, so that it is another voice.
 """
 
@@ -31,7 +31,7 @@ from model_store.text.normalise import normalise
 from model_store.text.tokens import Tokenizer
 from model_store.text.wer import word_errors
 from model_store.training.manifest import Utterance, training_utterances
-from model_store.training.reference import TOP_TOKENS, Reference, save_references
+from model_store.training.reference import TOP_TOKENS, Reference, load_references, save_references
 
 BATCH_S = 60.0
 MOST_SILENCE_S = 0.8
@@ -44,7 +44,7 @@ class Corpus:
     """One corpus of the preparation."""
 
     manifest: Path
-    text: Literal["transcript", "teacher"]
+    text: Literal["transcript", "teacher", "prepared"]
     max_disagreement: float = 1.0
     speed: float = 1.0
 
@@ -52,7 +52,7 @@ class Corpus:
     def name(self) -> str:
         """What weights in a run call it."""
         folder = self.manifest.parent.name
-        return folder if self.speed == 1 else f"{folder}-speed{self.speed:g}"
+        return folder if self.speed == 1 else f"{folder}-speed{round(100 * self.speed)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ def main() -> None:
         target = options.out / corpus.name
         if target.with_suffix(".json").exists():
             continue
+        if corpus.text == "prepared":
+            teacher.remember(load_references(options.out / manifest.parent.name))
         references = list(teacher.references(corpus, np.random.default_rng(options.seed)))
         save_references(references, target)
         seconds = sum(r.num_samples for r in references) / SAMPLE_RATE_HZ
@@ -100,7 +102,14 @@ class Teacher:
         }
         self._end_offset_s: float = checkpoint.decoding["end_offset_s"]
         self._end_token = checkpoint.model.config.end_token
+        self._texts_found: dict[str, str] = {}
         self._full = DepthSchedule.constant(DepthPlan.full(checkpoint.model.num_layers))
+
+    def remember(self, references: Sequence[Reference]) -> None:
+        """Take over the texts of a corpus that was prepared before."""
+        self._texts_found = {
+            r.id: self._tokenizer.decode(r.token_U.tolist()[:-1]) for r in references
+        }
 
     def references(self, corpus: Corpus, draw: np.random.Generator) -> Iterator[Reference]:
         """Hear a corpus; utterances whose text is in doubt are left out."""
@@ -130,6 +139,8 @@ class Teacher:
     ) -> list[str | None]:
         if corpus.text == "transcript":
             return [item.utterance.transcript for item in heard]
+        if corpus.text == "prepared":
+            return [self._texts_found.get(item.utterance.id) for item in heard]
         limits = [
             int(TOKENS_PER_SECOND * len(item.samples_S) / SAMPLE_RATE_HZ) + 1 for item in heard
         ]

@@ -70,7 +70,7 @@ def in_a_room(samples_S: Tensor, draw: torch.Generator) -> Tensor:
     level = 10 ** (-_uniform(draw, *DIRECT_TO_ROOM_DB) / 20)
     room_S *= level / room_S.square().sum().sqrt().clamp(min=1e-6)
     room_S[0] = 1.0
-    size = len(samples_S) + length
+    size = _fast_size(len(samples_S) + length)
     spectrum_F = torch.fft.rfft(samples_S, size) * torch.fft.rfft(room_S, size)
     return torch.fft.irfft(spectrum_F, size)[: len(samples_S)]
 
@@ -93,13 +93,18 @@ def by_telephone(samples_S: Tensor) -> Tensor:
 
 
 def _filtered(samples_S: Tensor, corner_hz: Tensor, gains_db: Tensor) -> Tensor:
-    spectrum_F = torch.fft.rfft(samples_S)
+    size = _fast_size(len(samples_S))
+    spectrum_F = torch.fft.rfft(samples_S, size)
     frequency_F = torch.linspace(0, SAMPLE_RATE_HZ / 2, len(spectrum_F))
     above_F = torch.searchsorted(corner_hz, frequency_F).clamp(1, len(corner_hz) - 1)
     low_F, high_F = corner_hz[above_F - 1], corner_hz[above_F]
     share_F = (frequency_F - low_F) / (high_F - low_F)
     gain_F = gains_db[above_F - 1].lerp(gains_db[above_F], share_F)
-    return torch.fft.irfft(spectrum_F * 10 ** (gain_F / 20), len(samples_S))
+    return torch.fft.irfft(spectrum_F * 10 ** (gain_F / 20), size)[: len(samples_S)]
+
+
+def _fast_size(length: int) -> int:
+    return 1 << (length - 1).bit_length()
 
 
 def _mixed(samples_S: Tensor, other_S: Tensor, ratio_db: float) -> Tensor:

@@ -145,12 +145,18 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimiserConfig:
-    """AdamW with warm-up and cosine decay; rates by group of parameters."""
+    """AdamW with warm-up and cosine decay; rates by group of parameters.
+
+    Args:
+        decoder_parts: `cross` leaves what the decoder knows of language as it is: little text is
+            soon learned by heart.
+    """
 
     steps: int
     warmup_steps: int = 100
     layers: float = 1e-4
     decoder: float = 2e-5
+    decoder_parts: Literal["all", "cross"] = "all"
     norms: float = 5e-4
     bypass: float = 1e-3
     weight_decay: float = 0.01

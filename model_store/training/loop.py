@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -24,7 +25,6 @@ from model_store.training.sampling import DepthSampler
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "training.safetensors"
-PROGRESS_FILE = "training.json"
 NORM_LIKE = ("norm", "pool_RD", "give_RD")
 
 Report = Callable[[int, SpeechModule], None]
@@ -157,17 +157,17 @@ class Trainer:
         state["generator"] = self._draw.get_state()
         target = self._folder / STATE_FILE
         partial = target.with_suffix(".partial")
-        save_file(state, partial)
+        # One file, so that weights and step are of the same moment whenever a run is cut off.
+        save_file(state, partial, {"step": str(self._step), "trained_s": str(self._trained_s)})
         partial.replace(target)
-        progress = {"step": self._step, "trained_s": self._trained_s}
-        (self._folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
 
     def _resume(self) -> None:
         target = self._folder / STATE_FILE
         self._first = 0
         if not target.exists():
             return
-        progress = json.loads((self._folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        with safe_open(target, framework="pt") as saved:
+            progress = saved.metadata()
         state = load_file(target)
         model = {n.removeprefix("model."): v for n, v in state.items() if n.startswith("model.")}
         self._student.load_state_dict(model)
@@ -179,7 +179,7 @@ class Trainer:
                     for moment in ("step", "exp_avg", "exp_avg_sq")
                 }
         self._draw.set_state(state["generator"])
-        self._step, self._trained_s = progress["step"], progress["trained_s"]
+        self._step, self._trained_s = int(progress["step"]), float(progress["trained_s"])
 
 
 def forced(
@@ -197,7 +197,7 @@ def parameter_groups(student: SpeechModule, config: OptimiserConfig) -> list[dic
     """Sort the parameters by learning rate; front end and token embedding stay as they are."""
     groups: dict[str, list[nn.Parameter]] = {"layers": [], "decoder": [], "norms": [], "bypass": []}
     for name, parameter in student.named_parameters():
-        if name.startswith("encoder.front_end") or "embedding" in name:
+        if _stays(name, config):
             parameter.requires_grad_(False)  # noqa: FBT003
             continue
         groups[_group(name)].append(parameter)
@@ -240,6 +240,13 @@ def moved(batch: Batch, device: torch.device) -> Batch:
         batch.input_BU.to(device),
         targets,
     )
+
+
+def _stays(name: str, config: OptimiserConfig) -> bool:
+    if name.startswith("encoder.front_end") or "embedding" in name:
+        return True
+    cross = ".cross" in name or "pool_RD" in name
+    return name.startswith("decoder.") and config.decoder_parts == "cross" and not cross
 
 
 def _group(name: str) -> str:

@@ -1,5 +1,6 @@
 """A teacher hears a corpus and a student learns from it, for every backbone, three steps long."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -61,6 +62,55 @@ def references_of(teacher: SpeechModule, folder: Path) -> list[Reference]:
     (saved / "decoding.json").write_text(json.dumps(decoding), encoding="utf-8")
     corpus = Corpus(manifest=write_corpus(folder / "made"), text="transcript")
     return list(Teacher(load_checkpoint(saved)).references(corpus, np.random.default_rng(0)))
+
+
+def student_of(teacher: SpeechModule) -> SpeechModule:
+    student = untrained_student(teacher, memory_pool=2, bypass_rank=4, front_end_rank=0)
+    inherit(student, teacher.state_dict())
+    return student
+
+
+def changed_by(
+    student: SpeechModule, references: list[Reference], run: RunConfig, out: Path
+) -> set[str]:
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    batches = Batches({"made": references}, noise(80_000)[0][0], student, run.data, run.seed)
+    Trainer(student, batches, run, out, lambda _step, _student: None).run()
+    return {n for n, value in student.state_dict().items() if not torch.equal(value, before[n])}
+
+
+def test_another_speed_is_another_voice_with_the_same_text(
+    teacher: SpeechModule, tmp_path: Path
+) -> None:
+    references = references_of(teacher, tmp_path)
+    faster = Teacher(load_checkpoint(tmp_path / "teacher"))
+    faster.remember(references[:3])
+    corpus = Corpus(manifest=tmp_path / "made" / "manifest.tsv", text="prepared", speed=1.25)
+
+    found = list(faster.references(corpus, np.random.default_rng(0)))
+
+    assert corpus.name == "made-speed125"
+    # A text that was not found before leaves its utterance out.
+    assert [r.id for r in found] == [r.id for r in references[:3]]
+    for quick, slow in zip(found, references, strict=False):
+        assert torch.equal(quick.token_U, slow.token_U)
+        assert slow.num_samples - quick.num_samples == pytest.approx(
+            0.2 * (16_000 + 1000 * int(Path(slow.id).stem)), abs=2
+        )
+
+
+def test_a_decoder_may_learn_in_its_cross_attention_alone(
+    teacher: SpeechModule, tmp_path: Path
+) -> None:
+    references = references_of(teacher, tmp_path)
+    optimiser = dataclasses.replace(RUN.optimiser, decoder_parts="cross")
+    run = dataclasses.replace(RUN, optimiser=optimiser)
+
+    changed = changed_by(student_of(teacher), references, run, tmp_path / "run")
+
+    in_decoder = {name for name in changed if name.startswith("decoder.")}
+    assert "decoder.layers.0.cross.query.weight" in in_decoder
+    assert all(".cross" in name or "pool_RD" in name for name in in_decoder)
 
 
 def test_a_teacher_says_when_each_token_ends(teacher: SpeechModule, tmp_path: Path) -> None:

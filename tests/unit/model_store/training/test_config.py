@@ -76,7 +76,10 @@ def test_the_least_a_run_says_is_completed(tmp_path: Path) -> None:
         ("save_s = true", r"run\.toml\.save_s of kind .*float.*, got True"),
         ("save_s = 'often'", r"run\.toml\.save_s of kind .*float.*, got 'often'"),
         ("[data.weights]\nmade = 'much'", r"run\.toml\.data\.weights\.made .*, got 'much'"),
-        ("[data]\ngain_db = 3.0", r"run\.toml\.data\.gain_db of kind .*tuple.*, got 3\.0"),
+        (
+            "[data.augment]\ngain_db = 3.0",
+            r"run\.toml\.data\.augment\.gain_db of kind .*tuple.*, got 3\.0",
+        ),
         ("[loss]\nkl_per = 'word'", r"run\.toml\.loss\.kl_per of kind .*, got 'word'"),
         ("data = 3", r"run\.toml\.data of kind .*DataConfig.*, got 3"),
     ],

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_store.errors import HeldOutRefused, RunConfigError
-from model_store.training.config import DataConfig
+from model_store.training.config import AugmentConfig, DataConfig
 from model_store.training.data import SHORTEST_CUT_S, Batch, Batches, load_corpora
 from model_store.training.manifest import held_out_ids
 from model_store.training.reference import Reference, save_references
 from tests.training_kit import RATE_HZ, TINY, noise, reference, references, student
 
-PLAIN = DataConfig(batch_s=4.0, noise=0.0, gain_db=(0.0, 0.0), cut=0.0)
+AS_IT_IS = AugmentConfig(noise=0.0, gain_db=(0.0, 0.0))
+PLAIN = DataConfig(batch_s=4.0, augment=AS_IT_IS, cut=0.0)
 CUT = dataclasses.replace(PLAIN, cut=1.0)
 
 
@@ -28,6 +29,10 @@ def batches(
     config: DataConfig = PLAIN, seed: int = 0, corpora: dict[str, list[Reference]] | None = None
 ) -> Batches:
     return Batches(corpora or {"made": made()}, noise(), student(), config, seed)
+
+
+def changed(**augment: object) -> DataConfig:
+    return dataclasses.replace(PLAIN, augment=dataclasses.replace(AS_IT_IS, **augment))  # pyright: ignore[reportArgumentType]
 
 
 def first(count: int, config: DataConfig = PLAIN, seed: int = 0, start: int = 0) -> list[Batch]:
@@ -68,7 +73,7 @@ def test_a_batch_stays_within_its_seconds() -> None:
 
 
 def test_batches_depend_on_seed_and_step_alone() -> None:
-    config = DataConfig(batch_s=4.0, noise=0.5, cut=0.5)
+    config = DataConfig(batch_s=4.0, augment=AugmentConfig(noise=0.5), cut=0.5)
 
     one, same, other = (first(8, config, seed) for seed in (1, 1, 2))
 
@@ -79,7 +84,7 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
 @settings(max_examples=6)
 @given(start=st.integers(0, 14))
 def test_skipping_ahead_arrives_where_walking_does(start: int) -> None:
-    config = DataConfig(batch_s=4.0, noise=0.5, cut=0.5)
+    config = DataConfig(batch_s=4.0, augment=AugmentConfig(noise=0.5), cut=0.5)
 
     walked = first(start + 2, config)[start:]
 
@@ -140,7 +145,7 @@ def test_plain_samples_are_the_recordings() -> None:
 
 
 def test_noise_comes_at_the_ratio_asked_for() -> None:
-    noisy = dataclasses.replace(PLAIN, noise=1.0, noise_db=(10.0, 10.0))
+    noisy = changed(noise=1.0, noise_db=(10.0, 10.0))
 
     for clean, mixed in zip(first(4), first(4, noisy), strict=True):
         for row, samples in enumerate(map(int, clean.num_samples_B)):
@@ -151,7 +156,7 @@ def test_noise_comes_at_the_ratio_asked_for() -> None:
 
 
 def test_levels_stay_in_their_range() -> None:
-    quiet = dataclasses.replace(PLAIN, gain_db=(-12.0, -6.0))
+    quiet = changed(gain_db=(-12.0, -6.0))
 
     for clean, turned in zip(first(4), first(4, quiet), strict=True):
         share_B = turned.samples_BS.abs().amax(1) / clean.samples_BS.abs().amax(1)
@@ -160,7 +165,7 @@ def test_levels_stay_in_their_range() -> None:
 
 
 def test_samples_never_pass_full_scale() -> None:
-    loud = dataclasses.replace(PLAIN, gain_db=(40.0, 40.0))
+    loud = changed(gain_db=(40.0, 40.0))
 
     assert all(float(batch.samples_BS.abs().max()) == 1 for batch in first(3, loud))
 
