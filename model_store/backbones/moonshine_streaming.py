@@ -281,8 +281,10 @@ class MoonshineStreaming(nn.Module):
         The layers' windows are the only masks: a stream hears by the same ones, so that cutting it
         into chunks takes nothing away and `chunk_frames` changes nothing.
         """
-        if samples_BS.shape[1] < STEP_SAMPLES:
-            samples_BS = F.pad(samples_BS, (0, STEP_SAMPLES - samples_BS.shape[1]))
+        if int(num_samples_B.min()) < STEP_SAMPLES:
+            samples_BS = F.pad(samples_BS, (0, max(0, STEP_SAMPLES - samples_BS.shape[1])))
+            sample_S = torch.arange(samples_BS.shape[1], device=samples_BS.device)
+            samples_BS = samples_BS * (sample_S < num_samples_B[:, None])
         return self.encoder(samples_BS, num_samples_B, schedule)
 
     def _last_heard(self, frame: int, plan: DepthPlan) -> int:

@@ -31,7 +31,7 @@ CONFIG = MoonshineStreamingConfig(
 def built(**changes: object) -> MoonshineStreaming:
     """Build the small model, some of its sizes changed."""
     torch.manual_seed(0)
-    model = MoonshineStreaming(dataclasses.replace(CONFIG, **changes))  # pyright: ignore[reportArgumentType]
+    model = MoonshineStreaming(dataclasses.replace(CONFIG, **changes))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
