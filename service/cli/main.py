@@ -19,8 +19,9 @@ EXIT_WRONG_USE = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status: 0, 1 for a failure, 2 for a wrong use."""
     parsed = _parser().parse_args(arguments)
+    commands = {"serve": _serve, "stream": _stream, "transcribe": _transcribe}
     try:
-        return _serve(parsed) if parsed.command == "serve" else _transcribe(parsed)
+        return commands[parsed.command](parsed)
     except ServiceError as error:
         sys.stderr.write(f"asr: {error}\n")
         return EXIT_WRONG_USE
@@ -54,6 +55,15 @@ def _transcribe(parsed: argparse.Namespace) -> int:
     return run(command, _engine(settings), sys.stdout, sys.stderr)
 
 
+def _stream(parsed: argparse.Namespace) -> int:
+    from service.cli.stream import StreamCommand, run
+    from service.scheduling.depth import parse_choice
+
+    configure_logs("warning")
+    choice = parse_choice(parsed.drop, parsed.max_drop, parsed.policy)
+    return run(StreamCommand(parsed.url, parsed.file, choice, parsed.json), sys.stdout, sys.stderr)
+
+
 def _engine(settings: "Settings") -> "Engine":
     from service.engine import create_engine
 
@@ -79,15 +89,24 @@ def _parser() -> argparse.ArgumentParser:
         "transcribe", help="transcribe files, without a server", description="Transcribe files."
     )
     transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    transcribe.add_argument("--drop", default="auto", help="depth to give up: auto or [0, 1)")
-    transcribe.add_argument("--max-drop", help="the largest drop accepted: [0, 1)")
-    transcribe.add_argument("--policy", default="ladder", help="how a budget becomes a plan")
     transcribe.add_argument(
         "--format", default="text", choices=("text", "json", "verbose_json", "srt", "vtt")
     )
     transcribe.add_argument(
         "--progress", action="store_true", help="show progress also where stderr is no terminal"
     )
+    stream = commands.add_parser(
+        "stream", help="caption live sound, by a server", description="Caption sound as it plays."
+    )
+    sound = stream.add_mutually_exclusive_group(required=True)
+    sound.add_argument("file", nargs="?", type=Path, metavar="FILE", help="played in real time")
+    sound.add_argument("--mic", action="store_true", help="the default microphone")
+    stream.add_argument("--url", default="http://127.0.0.1:8000", help="where the server is")
+    stream.add_argument("--json", action="store_true", help="print every message as a line of JSON")
+    for command in (transcribe, stream):
+        command.add_argument("--drop", default="auto", help="depth to give up: auto or [0, 1)")
+        command.add_argument("--max-drop", help="the largest drop accepted: [0, 1)")
+        command.add_argument("--policy", default="ladder", help="how a budget becomes a plan")
     for command in (serve, transcribe):
         command.add_argument("--engine", choices=("auto", "torch", "fake"), help="what computes")
         command.add_argument("--model", help="a shipped model, a folder, or a hub identifier")
