@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, ValidationError
@@ -34,8 +35,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ASR_PORT", "PORT"),
         description="Port to listen on; 0 takes a free one. PORT works too.",
     )
-    engine: Literal["auto", "torch", "fake"] = Field(
+    engine: Literal["auto", "onnx", "torch", "fake"] = Field(
         default="auto", description="What computes; fake needs no model and makes words up."
+    )
+    engine_cache: Path = Field(
+        default_factory=lambda: Path.home() / ".cache" / "elastic-asr",
+        description="Folder in which an engine keeps what it builds from a model.",
     )
     model: str = Field(
         default="moonshine-base-elastic",
@@ -59,7 +64,7 @@ class Settings(BaseSettings):
         default=256 * KIBIBYTE, ge=1024, description="Bytes of one WebSocket message."
     )
     stream_buffer_s: float = Field(
-        default=20.0, gt=0, description="Audio of a stream that may wait; more is dropped."
+        default=10.0, gt=0, description="Audio of a stream that may wait; more is dropped."
     )
     stream_burst_s: float = Field(
         default=15.0, gt=0, description="Audio ahead of real time that is read as it comes."

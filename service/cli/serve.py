@@ -9,6 +9,7 @@ import time
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from service.app import create_service
@@ -38,8 +39,16 @@ def serve(settings: Settings, engine: Engine) -> int:
     logger.info("settings: %s", settings.model_dump())
     load_failed = asyncio.Event()
     service = create_service(settings, engine, CollectorRegistry(), time.monotonic, load_failed.set)
-    config = uvicorn.Config(
-        service.app,
+    config = server_config(service.app, settings)
+    server = DrainingServer(config, service.admission, settings.shutdown_grace_s)
+    asyncio.run(server.serve_until(load_failed))
+    return 1 if load_failed.is_set() else 0
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Give uvicorn's configuration."""
+    return uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         http=protocol_with_deadline(settings.header_timeout_s),
@@ -57,9 +66,6 @@ def serve(settings: Settings, engine: Engine) -> int:
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=FLUSH_S,
     )
-    server = DrainingServer(config, service.admission, settings.shutdown_grace_s)
-    asyncio.run(server.serve_until(load_failed))
-    return 1 if load_failed.is_set() else 0
 
 
 class DrainingServer(uvicorn.Server):

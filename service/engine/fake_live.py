@@ -140,8 +140,8 @@ class FakeListener:
         samples = np.concatenate([self._rest, samples])
         num_frames = len(samples) // GATE_FRAME_SAMPLES
         self._rest = samples[num_frames * GATE_FRAME_SAMPLES :]
-        frames = samples[: num_frames * GATE_FRAME_SAMPLES].reshape(num_frames, -1)
-        level = np.sqrt(np.square(frames).mean(axis=1)) if num_frames else np.zeros(0, np.float32)
+        frames = samples[: num_frames * GATE_FRAME_SAMPLES].reshape(-1, GATE_FRAME_SAMPLES)
+        level = np.sqrt(np.square(frames).mean(axis=1))
         return (level / (level + EVEN_ODDS_LEVEL)).astype(np.float32)
 
 

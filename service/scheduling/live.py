@@ -10,7 +10,7 @@ partial of a stream to come. Nothing is queued here, so nothing here can grow.
 """
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Container, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -86,14 +86,21 @@ class LiveStream(Protocol):
 
 @dataclass(slots=True)
 class Round:
-    """One round of streams, those first that have waited longest, and whom it took a step for."""
+    """One round of streams, those first that have waited longest, and whom it took a step for.
+
+    Args:
+        streams: that have something to do.
+        still_open: those whose client is there; the others are left out once the round begins.
+    """
 
     streams: Sequence[LiveStream]
+    still_open: Container[LiveStream]
     stepped: list[LiveStream] = field(default_factory=list[LiveStream])
 
     def run(self, engine: Engine, clock: Clock, load: LiveLoad) -> "RoundReport":
         """Do the round; on the engine's thread."""
         started_s = clock()
+        self.streams = [stream for stream in self.streams if stream in self.still_open]
         self._listen(engine, clock)
         listened_s = clock()
         work = list(self._choose(clock, load))
@@ -109,6 +116,7 @@ class Round:
     def _choose(self, clock: Clock, load: LiveLoad) -> Generator[tuple[LiveStream, LiveInput]]:
         # Finals first; within both, those that have waited longest, as the scheduler lists them.
         num_left = MAX_STEP_STREAMS
+        load.finals_due = any(stream.ends_next for stream in self.streams)
         for stream in sorted(self.streams, key=lambda one: not one.ends_next):
             one = stream.due(clock(), load) if num_left else None
             if one is not None:
@@ -193,7 +201,7 @@ class LiveScheduler:
         taking = [one for one in self._streams if one.has_news or one.waits]
         if not taking:
             return
-        current = Round(taking)
+        current = Round(taking, self._streams)
         try:
             done = await self._pool.submit(
                 self, lambda: current.run(self._engine, self._clock, self._load), urgent=True

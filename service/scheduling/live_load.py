@@ -13,6 +13,8 @@ class LiveLoad:
 
     def __init__(self) -> None:
         self._mean_round_s = 0.0
+        self.finals_due = False
+        """Whether the round under way makes finals; partials step back for them."""
 
     @property
     def mean_round_s(self) -> float:
@@ -24,6 +26,8 @@ class LiveLoad:
         """Time from one partial of an utterance to the next; in between it is only encoded."""
         if self._mean_round_s <= CALM_ROUND_S:
             return 0.0
+        if self.finals_due:
+            return MAX_PARTIAL_INTERVAL_S
         return min(MAX_PARTIAL_INTERVAL_S, 2 * self._mean_round_s)
 
     @property

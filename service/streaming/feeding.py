@@ -44,13 +44,12 @@ class Feeding:
 
     def target(self, utterance: Utterance, heard: int) -> Target:
         """Say how far to feed an utterance of which the gate has heard so much."""
-        voiced, fed = utterance.voice_end + HANG_SAMPLES, utterance.fed
-        if utterance.end is not None:
-            limit = max(fed, min(utterance.end, voiced))
-        else:
-            num_chunks = -(-(voiced - utterance.start) // self.chunk_samples)
-            whole = utterance.start + num_chunks * self.chunk_samples + MARGIN_SAMPLES
-            limit = max(fed, min(heard, whole))
+        fed, voiced = utterance.fed, utterance.voice_end + HANG_SAMPLES
+        num_chunks = -(-(voiced - utterance.start) // self.chunk_samples)
+        # The same whether the end is known by now or not: what is encoded, and so what it costs,
+        # must not depend on how the audio was cut into packets.
+        whole = utterance.start + num_chunks * self.chunk_samples + MARGIN_SAMPLES
+        limit = max(fed, min(heard if utterance.end is None else utterance.end, whole))
         room = utterance.start + self.max_samples
         position = min(limit, room, fed + MAX_STEP_SAMPLES)
         last = position == room or (utterance.end is not None and position == limit)

@@ -5,7 +5,7 @@ onset              |<- 3 frames at ONSET               start = first frame - 0.3
 offset                          |<- endpointing ->|    end of the utterance
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from service.engine.base import GATE_FRAME_SAMPLES, SAMPLE_RATE_HZ, Samples
@@ -18,6 +18,8 @@ MIN_ONSET_FRAMES = 3
 """96 ms: the shortest words are longer, most knocks are not."""
 MAX_DIP_FRAMES = 3
 """A dip inside a word, before it counts as speech: a stop consonant is shorter than 128 ms."""
+HURRIED_SILENCE_S = 0.12
+"""A pause between words, which ends an utterance that will soon have to be cut anyway."""
 LEAD_SAMPLES = SAMPLE_RATE_HZ * 3 // 10
 """0.3 s are taken along before the first frame of speech: soft beginnings are heard late."""
 
@@ -32,10 +34,15 @@ class Onset:
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """Speech ended at `voice_end`; the silence up to `end` shows that nothing follows."""
+    """Speech ended at `voice_end`, and the silence lasts up to `end`.
+
+    Args:
+        hurried: the silence was short, and taken because the utterance is long.
+    """
 
     voice_end: int
     end: int
+    hurried: bool = False
 
 
 class _Phase(Enum):
@@ -48,10 +55,13 @@ class Segmenter:
 
     Args:
         endpointing_s: silence that ends an utterance; may be changed at any time.
+        long_samples: the length beyond which a pause is enough to end it.
     """
 
-    def __init__(self, endpointing_s: float) -> None:
+    def __init__(self, endpointing_s: float, long_samples: int) -> None:
         self.endpointing_s = endpointing_s
+        self._long_samples = long_samples
+        self._start = 0
         self._phase = _Phase.SILENCE
         self._num_frames = 0
         self._floor = 0  # no utterance reaches back before this
@@ -86,6 +96,10 @@ class Segmenter:
         events = (self._push_frame(float(probability)) for probability in probabilities)
         return [event for event in events if event is not None]
 
+    def restart(self, start: int) -> None:
+        """Have the utterance that is open count as one that began at a place."""
+        self._start = start
+
     def close(self, at: int) -> Offset | None:
         """End the utterance that is open, if one is, at a place; the next one starts behind it."""
         was_speaking, voice_end = self.speaking, min(self.voice_end, at)
@@ -103,7 +117,13 @@ class Segmenter:
             self._last_voiced = frame
             return None
         silence_s = (frame - self._last_voiced) * GATE_FRAME_SAMPLES / SAMPLE_RATE_HZ
-        return self.close(self.heard) if silence_s >= self.endpointing_s else None
+        if silence_s >= self.endpointing_s:
+            return self.close(self.heard)
+        is_long = self.heard - self._start >= self._long_samples
+        if is_long and silence_s >= HURRIED_SILENCE_S:
+            offset = self.close(self.heard)
+            return offset and replace(offset, hurried=True)
+        return None
 
     def _listen_for_onset(self, frame: int, probability: float) -> Onset | None:
         if probability < HOLD:
@@ -119,4 +139,5 @@ class Segmenter:
         voice_start = max(self._floor, self._run_start * GATE_FRAME_SAMPLES)
         self._run_start = None
         self._phase = _Phase.SPEECH
-        return Onset(max(self._floor, voice_start - LEAD_SAMPLES), voice_start)
+        self._start = max(self._floor, voice_start - LEAD_SAMPLES)
+        return Onset(self._start, voice_start)

@@ -49,8 +49,9 @@ from service.streaming.telling import Totals, final_of, partial_of
 from service.streaming.track import Track
 from service.streaming.utterance import Utterance
 
-MAX_BACKLOG_SAMPLES = 10 * SAMPLE_RATE_HZ
-"""Decoded audio that waits for the encoder; what comes after stays in the inbox."""
+MAX_BACKLOG_SAMPLES = 8 * SAMPLE_RATE_HZ
+"""Decoded audio behind what the encoder has; more than any pause within an utterance, and what comes
+after stays in the inbox."""
 UNHEARD_SPEECH_S = 1.5
 """Sound without a new word, after which the decoder is believed and not the gate."""
 
@@ -111,7 +112,7 @@ class Session:
         self._two_pass = backing.two_pass
         self._decoder = PcmDecoder(config.encoding, config.rate_hz)
         self._listener = engine.open_listener()
-        self._segmenter = Segmenter(config.endpointing_s)
+        self._segmenter = Segmenter(config.endpointing_s, self._feeding.max_samples - TAIL_SAMPLES)
         self._track = Track()
         self._progress = Progress(backing.measures)
         self._totals = Totals()
@@ -178,7 +179,7 @@ class Session:
             if isinstance(event, Onset):
                 self._open(event, now_s)
             else:
-                self._close(event, "endpoint", now_s)
+                self._close(event, "limit" if event.hurried else "endpoint", now_s)
         if self._segmenter.speaking:
             self._utterances[-1].voice_end = min(self._segmenter.voice_end, self._track.end)
         command, self._command = self._command, None
@@ -250,7 +251,8 @@ class Session:
     @property
     def _has_room(self) -> bool:
         head = self._head
-        return head is None or self._track.end - head.fed < MAX_BACKLOG_SAMPLES
+        taken = self._heard if head is None else head.fed
+        return self._track.end - taken < MAX_BACKLOG_SAMPLES
 
     @property
     def _heard(self) -> int:
@@ -315,9 +317,11 @@ class Session:
     def _finish(self, head: Utterance, told_end_s: float, plan: PlanInUse, now_s: float) -> None:
         self._utterances.popleft()
         end = head.end
-        if end is None or min(end, head.voice_end + HANG_SAMPLES) > head.fed:
+        if end is None or head.fed < min(end, head.voice_end + HANG_SAMPLES):
             rest = cut(head, self._track, told_end_s)
             self._utterances.appendleft(rest)
+            if rest.end is None:
+                self._segmenter.restart(rest.start)
             end = rest.start
         lag_s = self._progress.cover(end, now_s)
         final = final_of(head, end, lag_s)
