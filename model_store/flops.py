@@ -8,9 +8,10 @@ A layer at stride r runs ceil(n / r) rows, each attending to all of them, as a d
 forward does. Equal to `torch.utils.flop_counter` on a real run, in a test.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from model_store.decoding.live import DecoderCall
 from model_store.depth import DepthPlan, DepthSchedule
 
 
@@ -134,6 +135,56 @@ def decoder_flops(sizes: ModelSizes, num_samples: int, steps: int) -> int:
         total += new * (sizes.decoder_layers * (linear + attention) + aligned)
         total += sizes.vocabulary * sizes.decoder_dim
     return 2 * total + memory_flops(sizes, num_samples)
+
+
+def live_front_end_flops(sizes: ModelSizes, first_frame: int, num_frames: int) -> int:
+    """Convolutions of a stream's frames [first_frame, first_frame + num_frames), each place once."""
+    total = 0
+    for end, sign in ((first_frame, -1), (first_frame + num_frames, 1)):
+        places = end
+        for convolution in reversed(sizes.convolutions):
+            inputs = convolution.inputs * convolution.kernel
+            total += sign * places * inputs * convolution.outputs
+            places = (places - 1) * convolution.stride + convolution.kernel if places else 0
+    return 2 * total
+
+
+def chunk_flops(
+    sizes: ModelSizes, plan: DepthPlan, num_frames: int, cached_rows: Sequence[int]
+) -> int:
+    """Layers and bypasses over one chunk of a stream; its rows attend to those in the caches too.
+
+    Args:
+        sizes: of the model.
+        plan: of the chunk.
+        num_frames: in the chunk.
+        cached_rows: by layer, before the chunk.
+    """
+    attention_dim = sizes.attention_dim or sizes.dim
+    projections = 4 * sizes.dim * attention_dim + sizes.mlp_multiply_adds
+    total = 0
+    for stride, before in zip(plan.strides, cached_rows, strict=True):
+        if stride == 0:
+            total += num_frames * 2 * sizes.dim * sizes.bypass_rank
+            continue
+        rows = -(-num_frames // stride)
+        total += rows * (projections + 2 * (before + rows) * attention_dim)
+    return 2 * total
+
+
+def live_decoder_flops(sizes: ModelSizes, new_rows: int, calls: Iterable[DecoderCall]) -> int:
+    """Keys and values of new pooled frames, and calls of the decoder.
+
+    A call's attention is dense: every new token scores all tokens that are in the cache after it.
+    """
+    total = new_rows * sizes.decoder_layers * 2 * sizes.decoder_dim**2
+    linear = 6 * sizes.decoder_dim**2 + sizes.decoder_mlp_multiply_adds
+    for call in calls:
+        attention = 2 * (call.tokens + call.rows) * sizes.decoder_dim
+        aligned = sizes.watched_heads * sizes.head_dim * call.rows
+        total += call.new_tokens * (sizes.decoder_layers * (linear + attention) + aligned)
+        total += call.scored * sizes.vocabulary * sizes.decoder_dim
+    return 2 * total
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,42 +179,30 @@ class TranscriptReader:
                 first[row] = self._better(first[row], decoded)
         return first
 
-    def _attempt(
-        self,
-        windows: Sequence[Samples],
-        listen: Listen,
-        silence_s: float = 0.0,
-        *,
-        words: bool,
-    ) -> list[Decoded]:
-        silence = round(silence_s * SAMPLE_RATE_HZ)
-        lengths = [len(samples) + silence for samples in windows]
-        heard = listen(windows, lengths, [self._most_tokens(length) for length in lengths])
-        decoded = [
-            self._decoded(hypothesis, length, (length - silence) / SAMPLE_RATE_HZ, words=words)
-            for hypothesis, length in zip(heard.hypotheses, lengths, strict=True)
-        ]
-        encode_s, decode_s = heard.encode_s / sum(lengths), heard.decode_s / sum(lengths)
-        return [
-            dataclasses.replace(item, encode_s=encode_s * length, decode_s=decode_s * length)
-            for item, length in zip(decoded, lengths, strict=True)
-        ]
-
-    def _most_tokens(self, num_samples: int) -> int:
+    def most_tokens(self, num_samples: int) -> int:
+        """Give the limit of a transcript of so much audio."""
         options = self._options
         return options.spare_tokens + int(options.tokens_per_second * num_samples / SAMPLE_RATE_HZ)
 
-    def _decoded(
-        self, hypothesis: Hypothesis, length: int, audio_s: float, *, words: bool
+    def read(
+        self, hypothesis: Hypothesis, length: int, audio_s: float, *, words: bool, settled: int = 0
     ) -> Decoded:
-        """Make words of a hypothesis over `length` samples, of which the first `audio_s` are heard."""
-        kept = self._kept(hypothesis)
+        """Make words of a hypothesis over `length` samples, of which the first `audio_s` are heard.
+
+        Args:
+            hypothesis: what was decoded.
+            length: samples.
+            audio_s: seconds.
+            words: also give words with times and confidence.
+            settled: tokens, from the first, that are kept even where they loop.
+        """
+        kept = max(settled, self._kept(hypothesis))
         tokens, looped = hypothesis.tokens[:kept], kept < len(hypothesis.tokens)
         text = self._tokenizer.decode(tokens)
         found: tuple[DecodedWord, ...] = ()
         if words and tokens:
             end_s = self._token_ends_s(hypothesis, kept, length / SAMPLE_RATE_HZ, audio_s)
-            found = self._words(tokens, hypothesis.logprobs, end_s, audio_s)
+            found = self.words(tokens, hypothesis.logprobs, end_s, audio_s)
         return Decoded(
             text=text,
             words=found,
@@ -230,6 +218,44 @@ class TranscriptReader:
             encode_s=0.0,
             decode_s=0.0,
         )
+
+    def words(
+        self,
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+        token_end_s: Sequence[float],
+        audio_s: float,
+    ) -> tuple[DecodedWord, ...]:
+        """Group tokens into words that begin where the one before ends."""
+        words = self._tokenizer.decode_words(tokens)
+        if not words:
+            return ()
+        bound_s = separated([0.0, *(token_end_s[word.end_token - 1] for word in words)], audio_s)
+        return tuple(
+            DecodedWord(word.text, start_s, end_s, _confidence(logprobs, word))
+            for word, (start_s, end_s) in zip(words, pairwise(bound_s), strict=True)
+        )
+
+    def _attempt(
+        self,
+        windows: Sequence[Samples],
+        listen: Listen,
+        silence_s: float = 0.0,
+        *,
+        words: bool,
+    ) -> list[Decoded]:
+        silence = round(silence_s * SAMPLE_RATE_HZ)
+        lengths = [len(samples) + silence for samples in windows]
+        heard = listen(windows, lengths, [self.most_tokens(length) for length in lengths])
+        decoded = [
+            self.read(hypothesis, length, (length - silence) / SAMPLE_RATE_HZ, words=words)
+            for hypothesis, length in zip(heard.hypotheses, lengths, strict=True)
+        ]
+        encode_s, decode_s = heard.encode_s / sum(lengths), heard.decode_s / sum(lengths)
+        return [
+            dataclasses.replace(item, encode_s=encode_s * length, decode_s=decode_s * length)
+            for item, length in zip(decoded, lengths, strict=True)
+        ]
 
     def _kept(self, hypothesis: Hypothesis) -> int:
         num_tokens = len(hypothesis.tokens)
@@ -251,22 +277,6 @@ class TranscriptReader:
         # What comes after the last token (the end token, or a loop) tells where it ends.
         spans = token_spans(hypothesis.weights_HUP[:, : num_tokens + 1, :rows])
         return [end * frame_s - offset_s for _, end in spans[:num_tokens]]
-
-    def _words(
-        self,
-        tokens: Sequence[int],
-        logprobs: Sequence[float],
-        token_end_s: Sequence[float],
-        audio_s: float,
-    ) -> tuple[DecodedWord, ...]:
-        words = self._tokenizer.decode_words(tokens)
-        if not words:
-            return ()
-        bound_s = separated([0.0, *(token_end_s[word.end_token - 1] for word in words)], audio_s)
-        return tuple(
-            DecodedWord(word.text, start_s, end_s, _confidence(logprobs, word))
-            for word, (start_s, end_s) in zip(words, pairwise(bound_s), strict=True)
-        )
 
     def _looks_wrong(self, decoded: Decoded) -> bool:
         unsure = decoded.avg_logprob < self._options.min_avg_logprob

@@ -86,13 +86,13 @@ class Recogniser:
             to_bfloat16(checkpoint.model)
         self.catalogue: PlanCatalogue = checkpoint.catalogue
         self.module: SpeechModule = checkpoint.model
-        heads = alignment_heads(checkpoint.decoding)
+        self.heads = heads = alignment_heads(checkpoint.decoding)
         watched = sum(len(found) for found in heads.by_layer.values()) if heads else 0
         self.sizes: ModelSizes = dataclasses.replace(
             model_sizes(self.module), watched_heads=watched
         )
-        tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
-        self._decoder = WindowDecoder(self.module, tokenizer, heads)
+        self.tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
+        self._decoder = WindowDecoder(self.module, self.tokenizer, heads)
 
     @property
     def num_layers(self) -> int:

@@ -1,0 +1,264 @@
+"""One live transcript: tokens written at every update, committed by rule, the rest taken back.
+
+Needs no torch: an engine runs the decoder where `write` asks it to. What the last update wrote and
+nobody committed is fed as a draft, so one call of the decoder tells how much of it still holds,
+and only what is new is written a token at a call:
+
+    prompt + committed        draft               new, one by one
+    <s> so said the           cap tain 's         cat
+    '- kept by the cache -'   '- fed at once -'
+
+Dimensions: H = watched heads, S = tokens scored in one call, P = pooled frames.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from model_store.decoding.hypothesis import Hypothesis
+from model_store.decoding.repetition import LONGEST_PERIOD, without_loops
+from model_store.text.agreement import CommitRule, Committer, Update, expected_rows
+
+Array = npt.NDArray[np.float32]
+
+LOOP_TOKENS = 2 * LONGEST_PERIOD
+"""Committed tokens that are looked at for the beginning of a loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveModel:
+    """What a transcript needs to know of its model.
+
+    Args:
+        prompt: tokens every transcript starts from.
+        end_token: stops an update; it counts only once the utterance has ended.
+        row_s: seconds of audio in one pooled frame.
+        reuse: go on from the cache of the committed tokens, though it was computed against less
+            audio; otherwise they are fed anew at every update.
+    """
+
+    prompt: tuple[int, ...]
+    end_token: int
+    row_s: float
+    reuse: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What a transcript wants of the next decoder call.
+
+    Args:
+        kept_tokens: how many tokens of the cache still hold; those behind them are forgotten.
+        tokens: to take in.
+        num_scored: after how many of them, from the last, the next token is wanted.
+    """
+
+    kept_tokens: int
+    tokens: tuple[int, ...]
+    num_scored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a decoder call gives one transcript.
+
+    Args:
+        tokens: the likeliest after each scored place.
+        logprobs: natural logarithm of their probabilities.
+        weights_HSP: cross-attention weights of the watched heads there; None when none are.
+    """
+
+    tokens: Sequence[int]
+    logprobs: Sequence[float]
+    weights_HSP: Array | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderCall:
+    """One call of a decoder with caches, for one transcript.
+
+    Args:
+        new_tokens: taken in.
+        tokens: in the cache afterwards.
+        rows: pooled frames that there were.
+        scored: output rows.
+    """
+
+    new_tokens: int
+    tokens: int
+    rows: int
+    scored: int
+
+
+@dataclass(slots=True)
+class Written:
+    """Tokens with what is known of each."""
+
+    tokens: list[int] = field(default_factory=list[int])
+    logprobs: list[float] = field(default_factory=list[float])
+    position_rows: list[float] = field(default_factory=list[float])
+    weights_HP: list[Array] = field(default_factory=list[Array])
+
+    def __add__(self, other: "Written") -> "Written":
+        return Written(
+            self.tokens + other.tokens,
+            self.logprobs + other.logprobs,
+            self.position_rows + other.position_rows,
+            self.weights_HP + other.weights_HP,
+        )
+
+    def part(self, start: int, end: int | None = None) -> "Written":
+        """Give the tokens [start, end)."""
+        return Written(
+            self.tokens[start:end],
+            self.logprobs[start:end],
+            self.position_rows[start:end],
+            self.weights_HP[start:end],
+        )
+
+
+class LiveTranscript:
+    """What an utterance says so far.
+
+    Args:
+        model: prompt, end token, length of a row.
+        rule: when a token is settled.
+    """
+
+    def __init__(self, model: LiveModel, rule: CommitRule) -> None:
+        self._model = model
+        self._rule = rule
+        self._committer = Committer(rule, model.row_s)
+        self.committed = Written()
+        self.tentative = Written()
+        self._in_cache = 0
+        self._feed: Feed | None = None
+        self._draft: tuple[int, ...] = ()
+        self._new = Written()
+        self._room = 0
+        self._num_rows = 0
+        self._end: tuple[float, Array | None] | None = None
+        self.calls = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the weights that are kept for the words' times."""
+        kept = self.committed.weights_HP + self.tentative.weights_HP
+        return sum(weights_HP.nbytes for weights_HP in kept)
+
+    @property
+    def feed(self) -> Feed | None:
+        """What the update under way wants next; None once it is done."""
+        return self._feed
+
+    def open_update(self, num_rows: int, most_tokens: int, *, ended: bool) -> None:
+        """Begin an update.
+
+        Args:
+            num_rows: pooled frames that there are.
+            most_tokens: limit of the whole transcript.
+            ended: nothing follows these frames.
+        """
+        self._new, self._end, self._num_rows = Written(), None, num_rows
+        room = most_tokens - len(self.committed.tokens)
+        self._room = max(0, room if ended else min(room, self._rule.most_tentative))
+        if not self._room and not ended:
+            self._feed = None
+            return
+        before = (*self._model.prompt, *self.committed.tokens)
+        # The last token is fed in any case: the next one is read off what it gives.
+        kept = min(self._in_cache, len(before) - 1) if self._model.reuse else 0
+        self._draft = self._committer.tentative[: max(0, self._room - 1)]
+        self._feed = Feed(kept, (*before[kept:], *self._draft), len(self._draft) + 1)
+
+    def take(self, scored: Scored) -> None:
+        """Take what a decoder call gave for `feed`."""
+        feed = self._feed
+        assert feed is not None, "expected an update under way"
+        self.calls += 1
+        fed = feed.kept_tokens + len(feed.tokens)
+        for place, (token, logprob) in enumerate(zip(scored.tokens, scored.logprobs, strict=True)):
+            weights_HP = None if scored.weights_HSP is None else scored.weights_HSP[:, place]
+            holds = place < len(self._draft) and token == self._draft[place]
+            # What was fed behind the first token that no longer holds is none of this transcript.
+            self._in_cache = fed - (feed.num_scored - 1 - place)
+            if not self._keep(token, logprob, weights_HP):
+                self._feed = None
+                return
+            if not holds:
+                break
+        self._draft = ()
+        self._feed = Feed(self._in_cache, (self._new.tokens[-1],), 1)
+
+    def close_update(self, *, ended: bool) -> None:
+        """Commit what is settled; everything once the utterance has ended."""
+        assert self._feed is None, "expected the update to be done"
+        new = self._new if ended else self._new.part(0, self._without_loop())
+        update = Update(new.tokens, new.logprobs, new.position_rows, self._num_rows, ended)
+        settled = self._committer.commit(update)
+        self.committed += new.part(0, settled)
+        self.tentative = new.part(settled)
+
+    def hypothesis(self) -> Hypothesis:
+        """Give the whole transcript of an utterance that has ended."""
+        end_logprob, end_weights_HP = self._end or (0.0, None)
+        weights_HP = [*self.committed.weights_HP]
+        if end_weights_HP is not None:
+            weights_HP.append(end_weights_HP)
+        return Hypothesis(
+            list(self.committed.tokens),
+            list(self.committed.logprobs),
+            end_logprob,
+            self._end is not None,
+            self.calls,
+            _stacked(weights_HP, self._num_rows) if weights_HP else None,
+        )
+
+    def _keep(self, token: int, logprob: float, weights_HP: Array | None) -> bool:
+        """Keep a token; give whether more may follow."""
+        if token == self._model.end_token:
+            self._end = (logprob, weights_HP)
+            return False
+        if not self._room:
+            return False
+        self._new.tokens.append(token)
+        self._new.logprobs.append(logprob)
+        if weights_HP is not None:
+            self._new.position_rows += expected_rows(weights_HP[:, None])
+            self._new.weights_HP.append(weights_HP)
+        return len(self._new.tokens) < self._room
+
+    def _without_loop(self) -> int:
+        """Count the new tokens before one where the transcript begins to loop."""
+        if not self._new.position_rows:
+            return len(self._new.tokens)
+        tail = self.committed.part(max(0, len(self.committed.tokens) - LOOP_TOKENS)) + self._new
+        position_s = [row * self._model.row_s for row in tail.position_rows]
+        looping = len(tail.tokens) - without_loops(tail.tokens, position_s)
+        return max(0, len(self._new.tokens) - looping)
+
+
+def write(
+    transcripts: Sequence[LiveTranscript],
+    call: Callable[[Sequence[tuple[int, Feed]]], Sequence[Scored]],
+) -> None:
+    """Run the updates that are open, together, until each is done.
+
+    Args:
+        transcripts: `open_update` was called on each.
+        call: runs the decoder over what the transcripts named by their index want.
+    """
+    while wanted := [(i, t.feed) for i, t in enumerate(transcripts) if t.feed is not None]:
+        for (index, _), scored in zip(wanted, call(wanted), strict=True):
+            transcripts[index].take(scored)
+
+
+def _stacked(weights_HP: Sequence[Array], num_rows: int) -> Array:
+    """Give (H, U, P) of weights over the frames there were; later frames had none."""
+    heads = weights_HP[0].shape[0]
+    stacked_HUP = np.zeros((heads, len(weights_HP), num_rows), np.float32)
+    for place, one_HP in enumerate(weights_HP):
+        stacked_HUP[:, place, : one_HP.shape[1]] = one_HP
+    return stacked_HUP

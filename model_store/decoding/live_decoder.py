@@ -1,0 +1,158 @@
+"""The decoder over several live transcripts, on torch: hear further frames, write further tokens.
+
+Dimensions: T = encoder frames of one stream, P = pooled frames, U = tokens of all transcripts side
+by side, S = those that are scored, D = channels, V = vocabulary.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from model_store.backbones.attention import CrossAttention, pool_memory
+from model_store.backbones.moonshine import Moonshine
+from model_store.decoding.live import Array, DecoderCall, Feed, LiveTranscript, Scored, write
+from model_store.decoding.live_cache import SideBySideCache, TranscriptMemory
+
+
+@dataclass(slots=True)
+class DecoderState:
+    """What the decoder keeps of one utterance.
+
+    Args:
+        memory: keys and values.
+        transcript: what it says.
+        tail_TD: frames that are not pooled yet.
+        calls: what the decoder ran since somebody last took them.
+    """
+
+    memory: TranscriptMemory
+    transcript: LiveTranscript
+    tail_TD: Tensor | None = None
+    calls: list[DecoderCall] = field(default_factory=list[DecoderCall])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of keys, values and weights."""
+        return self.memory.num_bytes + self.transcript.num_bytes
+
+
+class LiveDecoder:
+    """Hears and writes for all streams that are due.
+
+    Args:
+        model: whose decoder it is.
+        watched: alignment heads by layer.
+    """
+
+    def __init__(self, model: Moonshine, watched: Mapping[int, Sequence[int]]) -> None:
+        self._model = model
+        self._watched = watched
+        self._cross: list[CrossAttention] = [layer.cross for layer in model.decoder.layers]  # pyright: ignore[reportAssignmentType]
+
+    def hear(
+        self, states: Sequence[DecoderState], frames: Sequence[Tensor], ended: Sequence[bool]
+    ) -> list[int]:
+        """Pool further frames of each stream and project their keys and values.
+
+        Args:
+            states: one a stream.
+            frames: x_TD of each, none too.
+            ended: whether the stream's last group of frames is completed, by repeating the last.
+
+        Returns:
+            Pooled frames that each stream gained.
+        """
+        whole = [
+            self._whole_groups(state, new_TD, end)
+            for state, new_TD, end in zip(states, frames, ended, strict=True)
+        ]
+        pool = self._model.config.memory_pool
+        rows = [len(frames_TD) // pool for frames_TD in whole]
+        if not sum(rows):
+            return rows
+        frames_1TD = torch.cat(whole).unsqueeze(0)
+        num_frames = torch.tensor([frames_1TD.shape[1]], device=frames_1TD.device)
+        pooled = pool_memory(frames_1TD, num_frames, self._model.decoder.pool_RD)
+        for layer, cross in enumerate(self._cross):
+            key_HPK, value_HPK = (both[0] for both in cross.keys_values(pooled.states_BPD))
+            pieces = zip(states, key_HPK.split(rows, 1), value_HPK.split(rows, 1), strict=True)
+            for state, key, value in pieces:
+                if key.shape[1]:
+                    state.memory.audio[layer].append(key, value)
+        return rows
+
+    def write(
+        self, states: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
+    ) -> None:
+        """Bring each transcript up to date with what it has heard.
+
+        Args:
+            states: one a stream, each with a pooled frame or more.
+            most_tokens: limit of each whole transcript.
+            ended: whether each utterance has.
+        """
+        transcripts = [state.transcript for state in states]
+        for state, most, end in zip(states, most_tokens, ended, strict=True):
+            state.transcript.open_update(state.memory.num_rows, most, ended=end)
+        audio: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+        def call(wanted: Sequence[tuple[int, Feed]]) -> list[Scored]:
+            return self._call([(states[index], feed) for index, feed in wanted], audio)
+
+        write(transcripts, call)
+        for transcript, end in zip(transcripts, ended, strict=True):
+            transcript.close_update(ended=end)
+
+    def _whole_groups(self, state: DecoderState, new_TD: Tensor, ended: bool) -> Tensor:  # noqa: FBT001 one of a row
+        frames_TD = new_TD if state.tail_TD is None else torch.cat([state.tail_TD, new_TD])
+        left = len(frames_TD) % self._model.config.memory_pool
+        state.tail_TD = None
+        if not left:
+            return frames_TD
+        if ended:
+            missing = self._model.config.memory_pool - left
+            return torch.cat([frames_TD, frames_TD[-1:].expand(missing, -1)])
+        state.tail_TD = frames_TD[-left:].clone()
+        return frames_TD[:-left]
+
+    def _call(
+        self,
+        wanted: Sequence[tuple[DecoderState, Feed]],
+        audio: dict[tuple[int, int], tuple[Tensor, Tensor]],
+    ) -> list[Scored]:
+        for state, feed in wanted:
+            state.memory.truncate(feed.kept_tokens)
+            state.calls.append(
+                DecoderCall(
+                    new_tokens=len(feed.tokens),
+                    tokens=feed.kept_tokens + len(feed.tokens),
+                    rows=state.memory.num_rows,
+                    scored=feed.num_scored,
+                )
+            )
+        decoder = self._model.decoder
+        device = decoder.embedding.weight.device
+        lengths = [len(feed.tokens) for _, feed in wanted]
+        memories = [state.memory for state, _ in wanted]
+        cache = SideBySideCache(memories, lengths, device, self._watched, audio)
+        tokens = [token for _, feed in wanted for token in feed.tokens]
+        state_1UD = decoder(torch.tensor([tokens], device=device), cache)
+        pieces = state_1UD[0].split(lengths)
+        counts = [feed.num_scored for _, feed in wanted]
+        scored_SD = torch.cat([p[-n:] for p, n in zip(pieces, counts, strict=True)])
+        best = decoder.logits(scored_SD).log_softmax(-1).max(-1)
+        found = zip(
+            best.indices.split(counts), best.values.split(counts), cache.weights, strict=True
+        )
+        return [
+            Scored(index_S.tolist(), value_S.tolist(), _weights(weights, len(index_S)))
+            for index_S, value_S, weights in found
+        ]
+
+
+def _weights(weights: list[Tensor], num_scored: int) -> Array | None:
+    if not weights:
+        return None
+    return torch.cat(weights)[:, -num_scored:].float().cpu().numpy()
