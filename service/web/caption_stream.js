@@ -21,6 +21,8 @@ const LONGEST_WAIT_S = 15;
 const CATCH_UP_PACKETS = 4; // sent in a turn: what was kept goes out four times as fast as it came
 const TURN_MS = 50;
 const MAX_UNSENT_BYTES = 64_000; // two seconds on a slow line stay on the tape instead
+const AHEAD_MARGIN_S = 2; // under the server's limit, as its messages come only now and then
+const SMALLEST_AHEAD_S = 1;
 const ONSET_MARGIN_S = 2; // a word may have begun before anything was heard of it
 const DONE = 1000;
 const LEAVING = 1001;
@@ -38,7 +40,9 @@ export class CaptionStream {
   #tape = new Tape(KEPT_S * SAMPLE_RATE_HZ);
   #sent = 0; // tape position after the last sample sent
   #origin = 0; // tape position at which the connection's time is zero
+  #covered = 0; // tape position up to which the server has taken the sound into account
   #settled = 0; // tape position up to which nothing is owed any more
+  #maxAhead = 0; // samples that may be sent before they are covered; the server drops what is more
   #isSpeechOpen = false;
   #isStopping = false;
   #attempts = 0;
@@ -56,14 +60,20 @@ export class CaptionStream {
   }
 
   /** Seconds of sound that the next connection would be given. */
-  get owed() {
-    return (this.#tape.end - this.#settled) / SAMPLE_RATE_HZ;
+  get owed_s() {
+    return (this.#tape.end - Math.max(this.#settled, this.#tape.oldest)) / SAMPLE_RATE_HZ;
+  }
+
+  /** Seconds from the newest sound to the last that a message has covered. */
+  get behind_s() {
+    return (this.#tape.end - this.#covered) / SAMPLE_RATE_HZ;
   }
 
   /** @param {Record<string, string | number>} dial drop and policy, for now and later connections */
   start(dial) {
     this.#tape = new Tape(KEPT_S * SAMPLE_RATE_HZ);
     this.#settled = 0;
+    this.#covered = 0;
     this.#attempts = 0;
     this.#isStopping = false;
     this.#dial = dial;
@@ -112,7 +122,8 @@ export class CaptionStream {
     this.#socket = socket;
   }
 
-  #begin() {
+  #begin({ limits }) {
+    this.#maxAhead = SAMPLE_RATE_HZ * Math.max(SMALLEST_AHEAD_S, limits.max_buffer_s - AHEAD_MARGIN_S);
     this.#isSpeechOpen = false;
     this.#origin = Math.max(this.#settled, this.#tape.oldest);
     if (this.#origin > this.#settled) {
@@ -120,6 +131,7 @@ export class CaptionStream {
       this.#settled = this.#origin;
     }
     this.#sent = this.#origin;
+    this.#covered = this.#origin;
     this.#enter(Phase.LIVE, {});
     this.#send();
   }
@@ -131,7 +143,7 @@ export class CaptionStream {
       this.#closed(0, "the line is slower than the sound");
       return;
     }
-    for (let i = 0; i < CATCH_UP_PACKETS && this.#socket.bufferedAmount < MAX_UNSENT_BYTES; i += 1) {
+    for (let i = 0; i < CATCH_UP_PACKETS && this.#maySend(); i += 1) {
       const pcm = this.#tape.read(this.#sent);
       if (!pcm) break;
       this.#socket.send(pcm);
@@ -145,11 +157,18 @@ export class CaptionStream {
     }
   }
 
+  #maySend() {
+    const isAhead = this.#sent - this.#covered >= this.#maxAhead;
+    return !isAhead && this.#socket.bufferedAmount < MAX_UNSENT_BYTES;
+  }
+
   #receive(message) {
-    if (message.type === "ready") this.#begin();
+    if (message.type === "ready") this.#begin(message);
     if (message.type === "error") this.#lastError = message;
-    // Only now: a server that lets everybody in and then falls over is not asked ever faster.
-    if (typeof message.end === "number") this.#attempts = 0;
+    if (typeof message.end === "number") {
+      this.#attempts = 0; // only now: a server that lets everybody in and falls over is left alone
+      this.#covered = Math.max(this.#covered, this.#position(message.end));
+    }
     if (message.type === "partial") this.#isSpeechOpen = true;
     if (message.type === "final") {
       this.#isSpeechOpen = false;
@@ -160,8 +179,12 @@ export class CaptionStream {
   }
 
   #settle(end) {
-    const position = this.#origin + Math.round(end * SAMPLE_RATE_HZ);
-    this.#settled = Math.min(Math.max(this.#settled, position), this.#tape.end);
+    this.#settled = Math.min(Math.max(this.#settled, this.#position(end)), this.#tape.end);
+  }
+
+  /** From a connection's seconds to a place on the tape. */
+  #position(seconds) {
+    return this.#origin + Math.round(seconds * SAMPLE_RATE_HZ);
   }
 
   /** A connection's time starts at zero; the stream's has gone on since `start`. */

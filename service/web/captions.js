@@ -48,5 +48,5 @@ export class Captions {
 }
 
 function wordOf(word) {
-  return { text: word.text, start: word.start, end: word.end };
+  return { text: word.word, start: word.start, end: word.end };
 }

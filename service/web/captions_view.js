@@ -55,8 +55,10 @@ export class CaptionsView {
     this.#tentative.hidden = !partial;
     if (!partial) return;
     this.#tentative.querySelector(".time").textContent = clock(partial.start);
-    this.#stable.textContent = partial.text.slice(0, partial.stableChars);
-    this.#tail.textContent = partial.text.slice(partial.stableChars);
+    // The space between the two is nobody's tentative word.
+    const tail = partial.text.slice(partial.stableChars).trimStart();
+    this.#stable.textContent = partial.text.slice(0, partial.text.length - tail.length);
+    this.#tail.textContent = tail;
     this.#empty.hidden = true;
     this.#scrollToEnd();
   }

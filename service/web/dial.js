@@ -1,8 +1,5 @@
 // The depth control: automatic, or one of the budgets that the model offers.
 
-// Strides may change at any chunk of an utterance; a skipped layer has no cache to rise into.
-const ACTS_AT_NEXT_CHUNK = new Set(["ladder", "uniform"]);
-
 export class Dial {
   #depths = []; // shallow to deep, as the slider runs
   #layersTotal = 0;
@@ -57,19 +54,22 @@ export class Dial {
     this.#say();
   }
 
+  /** Say from when on a change acts; a skipped layer has no cache to rise into, a strided one has. */
+  announce(applies) {
+    this.#parts.note.textContent =
+      applies === "next_utterance" ? "Layers that are skipped change with the next utterance." : "";
+  }
+
   #turned() {
     this.#say();
     this.#onTurn();
   }
 
   #say() {
-    const { auto, slider, text, policy, note } = this.#parts;
+    const { auto, slider, text } = this.#parts;
     const layers = this.#depths[Number(slider.value)].layers;
     const named = `${layers} of ${this.#layersTotal} layers`;
-    text.value = auto.checked ? `auto · ${named}` : named;
+    text.value = named;
     slider.setAttribute("aria-valuetext", auto.checked ? `automatic, now ${named}` : named);
-    note.textContent = ACTS_AT_NEXT_CHUNK.has(policy.value)
-      ? ""
-      : "This way of dropping layers takes effect with the next utterance.";
   }
 }

@@ -9,10 +9,13 @@ import { LevelMeter } from "./level_meter.js";
 import { NoticeView } from "./notice_view.js";
 import { aboutReadiness, aboutRefusal, aboutSound, aboutWaiting } from "./notices.js";
 import { Readout } from "./readouts.js";
+import { Rates } from "./rates.js";
 import { SoundError, openFile, openMicrophone, openTab } from "./sound.js";
 
 const MODEL_RETRY_MS = 2000;
 const GIGA = 1e9;
+const CARRIES_LAYERS = new Set(["ready", "partial", "depth"]); // of now, not of a whole utterance
+const NO_CODE = 1006; // no close code came: a refused handshake, or a line that broke
 const STATUS = {
   [Phase.IDLE]: "Ready",
   [Phase.CONNECTING]: "Connecting",
@@ -47,6 +50,7 @@ class Page {
     rtf: new Readout(byId("rtf"), { format: (value) => value.toFixed(3) }),
     flops: new Readout(byId("flops"), { format: (value) => value.toFixed(2) }),
   };
+  #rates = new Rates();
   #level = new LevelMeter(byId("level"));
   #notice = new NoticeView(byId("notice"));
   #stream = new CaptionStream(
@@ -101,6 +105,7 @@ class Page {
       const sound = await open(taker);
       this.#clear();
       this.#sound = sound;
+      byId("stop").textContent = "Stop";
       byId("player").replaceChildren(...(sound.media ? [sound.media] : []));
       byId("player").hidden = !sound.media;
       this.#level.show(!sound.media);
@@ -127,6 +132,7 @@ class Page {
   #closeSound() {
     this.#sound?.stop();
     this.#sound = null;
+    byId("stop").textContent = "Stop now"; // what is still owed is given up
     this.#level.show(false);
     byId("player").hidden = true;
   }
@@ -142,20 +148,21 @@ class Page {
     if (message.type === "partial" || message.type === "final") {
       this.#view.showTentative(this.#captions.tentative);
     }
-    if (message.type === "warning") this.#notice.show({ title: "From the server", text: message.message });
+    if (message.type === "depth") this.#dial.announce(message.applies);
+    if (message.type === "warning") this.#view.append(this.#captions.miss(message.start, message.end));
     this.#measure(message, now_s);
   }
 
   #measure(message, now_s) {
-    if (typeof message.layers === "number") {
+    if (CARRIES_LAYERS.has(message.type)) {
       this.#readouts.layers.add(now_s, message.layers);
       this.#dial.follow(message.layers);
     }
-    if (typeof message.lag_ms === "number") this.#readouts.lag.add(now_s, message.lag_ms / 1000);
-    if (typeof message.rtf === "number") this.#readouts.rtf.add(now_s, message.rtf);
-    if (message.type === "final" && message.flops > 0 && message.end > message.start) {
-      this.#readouts.flops.add(now_s, message.flops / (message.end - message.start) / GIGA);
-    }
+    if (typeof message.end === "number") this.#readouts.lag.add(now_s, this.#stream.behind_s);
+    const rates = this.#rates.take(message);
+    if (!rates) return;
+    this.#readouts.rtf.add(now_s, rates.rtf);
+    this.#readouts.flops.add(now_s, rates.flops_per_s / GIGA);
   }
 
   #showPhase(phase, detail) {
@@ -166,7 +173,6 @@ class Page {
       button.hidden = !isIdle;
     }
     byId("stop").hidden = isIdle;
-    byId("stop").textContent = this.#sound ? "Stop" : "Stop now";
     if (isIdle) this.#view.showTentative(null);
     if (phase === Phase.LIVE) this.#notice.hide();
     if (phase === Phase.WAITING) this.#showWaiting(detail);
@@ -176,9 +182,14 @@ class Page {
     }
   }
 
-  #showWaiting(detail) {
+  async #showWaiting(detail) {
     const again = { label: "Connect now", act: () => this.#stream.retry() };
-    this.#notice.show(aboutWaiting(detail, this.#stream.owed), again);
+    this.#notice.show(aboutWaiting(detail, this.#stream.owed_s), again);
+    if (detail.code !== NO_CODE) return;
+    const reason = (await fetched("/readyz"))?.reason;
+    if (reason && this.#stream.phase === Phase.WAITING) {
+      this.#notice.show(aboutWaiting({ ...detail, reason }, this.#stream.owed_s), again);
+    }
   }
 
   #say(phase, text) {
