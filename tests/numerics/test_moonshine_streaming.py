@@ -9,6 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from model_store.backbones import moonshine_streaming_block
+from model_store.backbones.attention import attend
 from model_store.backbones.elastic import RowContext
 from model_store.backbones.moonshine_streaming import MoonshineStreaming
 from model_store.backbones.moonshine_streaming_block import Spans, Window, WindowedBlock
@@ -222,6 +224,25 @@ def test_it_makes_as_many_frames_as_it_says(model: MoonshineStreaming) -> None:
         assert bool(encoded.states_BTD.isfinite().all())
 
 
+def test_every_row_hears_something(
+    model: MoonshineStreaming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A row that hears nothing is undefined to some attention kernels; those past an utterance's
+    # end, which no valid row hears, would.
+    masks: list[Tensor] = []
+
+    def kept(query: Tensor, key: Tensor, value: Tensor, mask_BGL: Tensor) -> Tensor:
+        masks.append(mask_BGL)
+        return attend(query, key, value, mask_BGL)
+
+    monkeypatch.setattr(moonshine_streaming_block, "attend", kept)
+
+    encode(model, *noise(30_000, 2_000), SWITCHING)
+
+    assert len(masks) == NUM_LAYERS
+    assert all(bool(mask_BGL.any(-1).all()) for mask_BGL in masks)
+
+
 def test_silence_gives_finite_states(model: MoonshineStreaming) -> None:
     encoded = encode(model, torch.zeros(1, 8_000), torch.tensor([8_000]), constant(2, 1, 4))
 
@@ -285,7 +306,8 @@ def test_cached_decoding_equals_one_pass_over_all_tokens(model: MoonshineStreami
 
     whole_BUD = model.decoder(token_BU, model.decoder.begin(pooled, 12))
     cache = model.decoder.begin(pooled, 12)
-    steps = [model.decoder(part, cache) for part in token_BU.split([3, 1, 1, 4, 1, 2], dim=1)]
+    parts: list[Tensor] = list(torch.split(token_BU, [3, 1, 1, 4, 1, 2], dim=1))
+    steps: list[Tensor] = [model.decoder(part, cache) for part in parts]
 
     torch.testing.assert_close(torch.cat(steps, dim=1), whole_BUD, rtol=1e-4, atol=1e-5)
 

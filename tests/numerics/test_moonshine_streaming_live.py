@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from model_store.backbones.moonshine_streaming import MoonshineStreaming
 from model_store.backbones.moonshine_streaming_live import LiveEncoder
@@ -29,6 +30,10 @@ def model() -> MoonshineStreaming:
 def offline(model: MoonshineStreaming, samples_S: Tensor, schedule: DepthSchedule) -> Tensor:
     encoded = encode(model, samples_S[None], torch.tensor([len(samples_S)]), schedule)
     return encoded.states_BTD[0]
+
+
+def pieces(samples_S: Tensor, sizes: int | list[int]) -> list[Tensor]:
+    return list(torch.split(samples_S, sizes))
 
 
 @settings(max_examples=60)
@@ -58,7 +63,7 @@ def test_strides_that_change_on_the_way_give_the_frames_of_the_same_schedule(
     live = LiveEncoder(model, DepthPlan(plans[0]))
     states: list[Tensor] = []
 
-    for place, piece_S in enumerate(samples_S.split(sizes)):
+    for place, piece_S in enumerate(pieces(samples_S, sizes)):
         if 0 < place < len(plans):
             live.change(DepthPlan(plans[place]))
         states.append(live.push(piece_S))
@@ -122,7 +127,7 @@ def test_no_layer_runs_twice_for_a_frame(model: MoonshineStreaming, plan: str) -
     samples_S = noise(21_000)[0][0]
     rows = [0] * NUM_LAYERS
 
-    def count(index: int) -> nn.modules.module.RemovableHandle:
+    def count(index: int) -> RemovableHandle:
         def add(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
             rows[index] += inputs[0].shape[1]
 
@@ -130,7 +135,7 @@ def test_no_layer_runs_twice_for_a_frame(model: MoonshineStreaming, plan: str) -
         return up.register_forward_hook(add)
 
     handles = [count(index) for index in range(NUM_LAYERS)]
-    for piece_S in samples_S.split(1_234):
+    for piece_S in pieces(samples_S, 1_234):
         live.push(piece_S)
     live.finish()
     for handle in handles:
@@ -146,7 +151,7 @@ def test_memory_does_not_grow(model: MoonshineStreaming, plan: str) -> None:
     held: list[int] = []
 
     for second in range(12):
-        for piece_S in noise(RATE_HZ, seed=second)[0][0].split(3_840):
+        for piece_S in pieces(noise(RATE_HZ, seed=second)[0][0], 3_840):
             live.push(piece_S)
         held.append(live.num_bytes)
 
@@ -159,7 +164,7 @@ def test_memory_does_not_depend_on_how_much_is_pushed_at_once(model: MoonshineSt
     at_once, bit_by_bit = (LiveEncoder(model, DepthPlan((1, 2, 1))) for _ in range(2))
 
     at_once.push(samples_S)
-    for piece_S in samples_S.split(160):
+    for piece_S in pieces(samples_S, 160):
         bit_by_bit.push(piece_S)
 
     assert at_once.num_bytes == bit_by_bit.num_bytes
