@@ -129,3 +129,40 @@ def test_no_file_of_the_page_lies_unused() -> None:
     ]
 
     assert not unused
+
+
+def colours() -> list[dict[str, str]]:
+    """The custom properties of the light and of the dark scheme."""
+    light, dark = re.findall(r":root \{(.*?)\}", text_of("page.css"), re.DOTALL)
+    return [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part)) for part in (light, dark)]
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("ink", "paper"),
+    [
+        *(
+            (ink, paper)
+            for ink in ("ink", "soft", "muted", "accent")
+            for paper in ("paper", "raised")
+        ),
+        ("on-accent", "accent"),
+        ("alarm", "paper"),
+        ("alarm", "alarm-paper"),
+        ("ink", "alarm-paper"),
+        ("muted", "alarm-paper"),
+    ],
+)
+def test_text_stands_out_from_its_paper(scheme: int, ink: str, paper: str) -> None:
+    palette = colours()[scheme]
+
+    lighter, darker = sorted((luminance(palette[ink]), luminance(palette[paper])), reverse=True)
+
+    # WCAG 2.2, success criterion 1.4.3, level AA
+    assert (lighter + 0.05) / (darker + 0.05) >= 4.5
