@@ -42,6 +42,7 @@ cov: $(VENV)/.dev ## Measure branch coverage; fails under the floors
 	$(BIN)/coverage report --include='model_store/*' --omit='model_store/recipes/*' --fail-under=90
 
 run: $(VENV)/.serve ## Serve the shipped model on HOST and PORT (127.0.0.1, 8000)
+	$(BIN)/asr build-engine
 	$(BIN)/asr serve
 
 serve: run ## The same as run
@@ -68,7 +69,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[serve,torch]'
+	$(PIP) --editable '.[serve,torch,onnx]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

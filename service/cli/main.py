@@ -19,7 +19,12 @@ EXIT_WRONG_USE = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status: 0, 1 for a failure, 2 for a wrong use."""
     parsed = _parser().parse_args(arguments)
-    commands = {"serve": _serve, "stream": _stream, "transcribe": _transcribe}
+    commands = {
+        "build-engine": _build_engine,
+        "serve": _serve,
+        "stream": _stream,
+        "transcribe": _transcribe,
+    }
     try:
         return commands[parsed.command](parsed)
     except ServiceError as error:
@@ -64,6 +69,15 @@ def _stream(parsed: argparse.Namespace) -> int:
     return run(StreamCommand(parsed.url, parsed.file, choice, parsed.json), sys.stdout, sys.stderr)
 
 
+def _build_engine(parsed: argparse.Namespace) -> int:
+    from service.cli.build_engine import run
+    from service.settings import read_settings
+
+    settings = read_settings(engine=parsed.engine, model=parsed.model)
+    configure_logs("warning")
+    return run(settings.engine, settings.model, settings.engine_cache, sys.stdout)
+
+
 def _engine(settings: "Settings") -> "Engine":
     from service.engine import create_engine
 
@@ -71,6 +85,7 @@ def _engine(settings: "Settings") -> "Engine":
         settings.engine,
         model=settings.model,
         num_threads=settings.engine_threads,
+        cache=settings.engine_cache,
         fake_realtime_factor=settings.fake_realtime_factor,
     )
 
@@ -103,11 +118,18 @@ def _parser() -> argparse.ArgumentParser:
     sound.add_argument("--mic", action="store_true", help="the default microphone")
     stream.add_argument("--url", default="http://127.0.0.1:8000", help="where the server is")
     stream.add_argument("--json", action="store_true", help="print every message as a line of JSON")
+    build = commands.add_parser(
+        "build-engine",
+        help="make the int8 files of a model for this processor",
+        description="Make the files that the engine onnx runs from.",
+    )
     for command in (transcribe, stream):
         command.add_argument("--drop", default="auto", help="depth to give up: auto or [0, 1)")
         command.add_argument("--max-drop", help="the largest drop accepted: [0, 1)")
         command.add_argument("--policy", default="ladder", help="how a budget becomes a plan")
-    for command in (serve, transcribe):
-        command.add_argument("--engine", choices=("auto", "torch", "fake"), help="what computes")
+    for command in (serve, transcribe, build):
+        command.add_argument(
+            "--engine", choices=("auto", "onnx", "torch", "fake"), help="what computes"
+        )
         command.add_argument("--model", help="a shipped model, a folder, or a hub identifier")
     return parser

@@ -1,28 +1,46 @@
 """Engines behind one seam; `create_engine` is where a name becomes one."""
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from service.engine.base import Engine
 
-EngineName = Literal["auto", "torch", "fake"]
+EngineName = Literal["auto", "onnx", "torch", "fake"]
 
 
 def create_engine(
-    name: EngineName, *, model: str, num_threads: int, fake_realtime_factor: float
+    name: EngineName, *, model: str, num_threads: int, cache: Path, fake_realtime_factor: float
 ) -> Engine:
     """Build the engine that the settings name; nothing is loaded yet.
 
     Args:
-        name: `auto` takes the best that is there, which today is torch.
+        name: `auto` takes what `choose_engine` says.
         model: a shipped model, a folder, or a hub identifier.
         num_threads: threads one step of the engine may use.
+        cache: where an engine keeps what it builds.
         fake_realtime_factor: how slow the fake engine makes itself.
     """
-    if name == "fake":
+    chosen = choose_engine(model) if name == "auto" else name
+    if chosen == "fake":
         from service.engine.fake import FakeEngine
 
         return FakeEngine(realtime_factor=fake_realtime_factor)
+    if chosen == "onnx":
+        from service.engine.onnx import create_onnx_engine
+
+        return create_onnx_engine(model, num_threads=num_threads, cache=cache)
     # Imported here, because nobody should pay for torch who serves without it.
     from service.engine.torch_engine import create_torch_engine
 
     return create_torch_engine(model, num_threads=num_threads)
+
+
+def choose_engine(model: str) -> Literal["onnx", "torch"]:
+    """Say which engine `auto` is for a model: torch where it is installed.
+
+    Args:
+        model: as `create_engine` takes it.
+    """
+    del model
+    return "onnx" if find_spec("torch") is None else "torch"

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from service.engine import create_engine
+from service.engine import EngineName, create_engine
 from service.engine.base import PlanInUse
 from service.engine.fake import FakeEngine
 from service.engine.torch_engine import TorchEngine
@@ -25,7 +27,9 @@ def test_a_plan_writes_itself_as_headers_want_it() -> None:
 @pytest.mark.parametrize(
     ("name", "kind"), [("fake", FakeEngine), ("torch", TorchEngine), ("auto", TorchEngine)]
 )
-def test_a_name_becomes_an_engine(name: str, kind: type) -> None:
-    engine = create_engine(name, model="m", num_threads=1, fake_realtime_factor=0.0)  # type: ignore[arg-type]
+def test_a_name_becomes_an_engine(name: EngineName, kind: type) -> None:
+    engine = create_engine(
+        name, model="m", num_threads=1, cache=Path("cache"), fake_realtime_factor=0.0
+    )
 
     assert isinstance(engine, kind)

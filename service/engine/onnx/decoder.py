@@ -1,0 +1,147 @@
+"""Greedy decoding of several transcripts at once: one run of the step's graph a token.
+
+Dimensions: N = transcripts, U = new tokens, L = room for tokens, P = pooled frames, H = heads,
+K = channels of a head, D = channels, W = watched heads.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from model_store.decoding.hypothesis import Hypothesis
+from service.engine.onnx.checkpoint import Floats, Sizes
+from service.engine.onnx.encoder import Memory
+from service.engine.onnx.sessions import Array, Graph, RotaryTable
+
+FIRST_ROOM = 32
+"""Tokens that caches have room for at first; it doubles when it is full."""
+
+HIDDEN = np.float32(-1e9)
+"""Added to a score that must not count."""
+
+
+class Caches:
+    """Keys and values of a batch of transcripts.
+
+    Args:
+        sizes: of the model.
+        memories: keys and values of each transcript's audio, (2C, H, P, K).
+    """
+
+    def __init__(self, sizes: Sizes, memories: Sequence[Floats]) -> None:
+        heads, size = sizes.num_heads, sizes.head_dim
+        most = max(pairs.shape[2] for pairs in memories)
+        shape = (2 * sizes.decoder_layers, len(memories), heads, most, size)
+        cross = np.zeros(shape, np.float32)
+        self.cross_mask = np.full((len(memories), 1, 1, most), HIDDEN, np.float32)
+        for row, pairs in enumerate(memories):
+            cross[:, row, :, : pairs.shape[2]] = pairs
+            self.cross_mask[row, ..., : pairs.shape[2]] = 0
+        self.cross = list(cross)
+        room = (len(memories), heads, FIRST_ROOM, size)
+        self.self = [np.zeros(room, np.float32) for _ in range(2 * sizes.decoder_layers)]
+        self.num_tokens = 0
+
+    @property
+    def room(self) -> int:
+        """Tokens that fit before the caches have to grow."""
+        return self.self[0].shape[2]
+
+    def append(self, new: Sequence[Array]) -> None:
+        """Keep the keys and values of new tokens, (N, H, U, K) each, behind those there are."""
+        end = self.num_tokens + new[0].shape[2]
+        if end > self.room:
+            wider = ((0, 0), (0, 0), (0, max(self.room, end - self.room)), (0, 0))
+            self.self = [np.pad(kept, wider) for kept in self.self]
+        for kept, added in zip(self.self, new, strict=True):
+            kept[:, :, self.num_tokens : end] = added
+        self.num_tokens = end
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the transcripts, in the order given."""
+        self.self = [np.ascontiguousarray(kept[rows]) for kept in self.self]
+        self.cross = [np.ascontiguousarray(kept[rows]) for kept in self.cross]
+        self.cross_mask = self.cross_mask[rows]
+
+
+class Decoder:
+    """The decoder step, loaded.
+
+    Args:
+        folder: where its graph was built.
+        sizes: of the model.
+        embedding: int8 rows of the tokens and their scales.
+        num_threads: threads one run may use.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sizes: Sizes,
+        embedding: tuple[npt.NDArray[np.int8], Floats],
+        num_threads: int,
+    ) -> None:
+        self._sizes = sizes
+        self._step = Graph(folder / "decoder_step.onnx", num_threads)
+        self._embedding_VD, self._scale_V = embedding
+        self._rotary = RotaryTable(sizes.rotated)
+        layers = range(sizes.decoder_layers)
+        self._new = [f"new_{kind}_{layer}" for layer in layers for kind in ("key", "value")]
+        self._cached = [f"{kind}_{layer}" for layer in layers for kind in ("key", "value")]
+        self._watches = "weights" in self._step.outputs
+        self._outputs = ["token", "logprob", *self._new, *["weights"] * self._watches]
+
+    def greedy(self, memories: Sequence[Memory], max_tokens: Sequence[int]) -> list[Hypothesis]:
+        """Take the likeliest token until the end token or each transcript's limit."""
+        done = [Hypothesis() for _ in memories]
+        weights: list[list[Floats]] = [[] for _ in memories]
+        caches = Caches(self._sizes, [memory.keys_values for memory in memories])
+        rows: list[int] = list(range(len(memories)))
+        token_N = np.full(len(rows), self._sizes.start_token, np.int64)
+        while rows:
+            token_N, logprob_N, weights_NWP = self._take(token_N, caches)
+            alive: list[int] = []
+            for place, row in enumerate(rows):
+                if weights_NWP is not None:
+                    weights[row].append(weights_NWP[place])
+                hypothesis = done[row]
+                goes_on = hypothesis.take(
+                    int(token_N[place]), float(logprob_N[place]), self._sizes.end_token
+                )
+                if goes_on and len(hypothesis.tokens) < max_tokens[row]:
+                    alive.append(place)
+            if len(alive) < len(rows):
+                rows = [rows[place] for place in alive]
+                token_N = token_N[alive]
+                if rows:
+                    caches.keep(alive)
+        for hypothesis, memory, found in zip(done, memories, weights, strict=True):
+            if found:
+                valid = memory.keys_values.shape[2]
+                hypothesis.weights_HUP = np.stack(found, axis=1)[:, :, :valid]
+        return done
+
+    def _take(
+        self, token_N: npt.NDArray[np.int64], caches: Caches
+    ) -> tuple[npt.NDArray[np.int64], Floats, Floats | None]:
+        """Run one step over one new token of each transcript."""
+        count = len(token_N)
+        x_ND = self._embedding_VD[token_N] * self._scale_V[token_N, None]
+        cos_NR, sin_NR = self._rotary(np.full(count, 2 * caches.num_tokens))
+        self_mask = np.zeros((count, 1, 1, caches.room + 1), np.float32)
+        self_mask[..., caches.num_tokens : caches.room] = HIDDEN
+        inputs: dict[str, Array] = {
+            "x": x_ND[:, None],
+            "cos": cos_NR,
+            "sin": sin_NR,
+            "place": np.arange(count)[None],
+            "self_mask": self_mask,
+            "cross_mask": caches.cross_mask,
+        }
+        for name, seen, heard in zip(self._cached, caches.self, caches.cross, strict=True):
+            inputs[f"self_{name}"], inputs[f"cross_{name}"] = seen, heard
+        token, logprob, *rest = self._step(inputs, self._outputs)
+        caches.append(rest[: len(self._new)])
+        return token, logprob, rest[-1][:, :, 0] if self._watches else None

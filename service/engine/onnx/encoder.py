@@ -1,0 +1,196 @@
+"""Whole utterances to the decoder's memory, at any depth plan.
+
+What is linear runs over the rows of all utterances together, in pieces; attention is each one's.
+
+Dimensions: S = samples, N = positions of the first convolution, T = frames, G = rows of a layer,
+P = pooled frames, D = channels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from model_store.depth import STRIDES, DepthPlan
+from model_store.errors import PlanInvalid
+from service.engine.onnx.checkpoint import (
+    CONV_STRIDES,
+    KERNELS,
+    RECEPTIVE_SAMPLES,
+    Floats,
+    Sizes,
+)
+from service.engine.onnx.elastic import give_back, pooled
+from service.engine.onnx.sessions import Graph, RotaryTable
+
+TILE_ROWS = 144
+"""Rows of one run: enough that weights are read seldom, few enough for the second-level cache."""
+
+TILE_FRAMES = 96
+"""Frames of one run of the front end, which reads six positions of its first convolution each."""
+
+EPSILON = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the decoder sees of one utterance.
+
+    Shapes:
+        keys_values: (2C, H, P, K), layer by layer keys, then values.
+    """
+
+    states_TD: Floats
+    keys_values: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class StridedWeights:
+    """Weights of pooling and giving back of one layer, by stride, (R, D) each."""
+
+    pool_RD: dict[int, Floats]
+    give_RD: dict[int, Floats]
+
+    @classmethod
+    def of_layer(cls, arrays: Mapping[str, Floats], layer: int) -> "StridedWeights":
+        """Take those of one layer out of what was built."""
+        strides = STRIDES[1:]
+        return cls(
+            {stride: arrays[f"pool_{layer}_{stride}"] for stride in strides},
+            {stride: arrays[f"give_{layer}_{stride}"] for stride in strides},
+        )
+
+
+class Encoder:
+    """The encoder's graphs, loaded.
+
+    Args:
+        folder: where they were built.
+        sizes: of the model.
+        arrays: weights of pooling and giving back, as built.
+        num_threads: threads one run may use.
+    """
+
+    def __init__(
+        self, folder: Path, sizes: Sizes, arrays: Mapping[str, Floats], num_threads: int
+    ) -> None:
+        def graph(name: str) -> Graph:
+            return Graph(folder / f"{name}.onnx", num_threads)
+
+        layers = range(sizes.encoder_layers)
+        self._sizes = sizes
+        self._strided = [StridedWeights.of_layer(arrays, layer) for layer in layers]
+        self._front_end_in, self._front_end_out = graph("front_end_in"), graph("front_end_out")
+        self._attention = graph("attention")
+        self._layer_in = [graph(f"layer_{layer}_in") for layer in layers]
+        self._layer_out = [graph(f"layer_{layer}_out") for layer in layers]
+        self._bypass = [graph(f"bypass_{layer}") for layer in layers if sizes.bypass_rank]
+        self._memory = graph("memory")
+        self._rotary = RotaryTable(sizes.rotated)
+        self._place = np.arange(TILE_ROWS, dtype=np.int64)[None]
+
+    def encode(self, utterances: Sequence[Floats], plan: DepthPlan) -> list[Memory]:
+        """Encode utterances with full context.
+
+        Args:
+            utterances: samples in [-1, 1] at 16 kHz; shorter than one frame is completed by silence.
+            plan: stride of each layer.
+
+        Raises:
+            PlanInvalid: the plan is of another number of layers.
+        """
+        if plan.num_layers != self._sizes.encoder_layers:
+            raise PlanInvalid(
+                f"expected {self._sizes.encoder_layers} strides, got {plan.num_layers}"
+            )
+        frames = [self._front_end(samples) for samples in utterances]
+        bounds = np.cumsum([0, *map(len, frames)]).tolist()
+        x_TD = np.concatenate(frames)
+        for layer, stride in enumerate(plan.strides):
+            x_TD = self._layer(x_TD, bounds, layer, stride)
+        return [self._remembered(x_TD[start:end]) for start, end in pairwise(bounds)]
+
+    def _front_end(self, samples_S: Floats) -> Floats:
+        missing = max(0, RECEPTIVE_SAMPLES - len(samples_S))
+        samples_S = np.pad(samples_S.astype(np.float32, copy=False), (0, missing))
+        windows = np.lib.stride_tricks.sliding_window_view(samples_S, KERNELS[0])
+        windows = windows[:: CONV_STRIDES[0]]
+        tile = TILE_FRAMES * CONV_STRIDES[1] * CONV_STRIDES[2]
+        parts = [
+            self._front_end_in({"windows": np.ascontiguousarray(windows[start : start + tile])})
+            for start in range(0, len(windows), tile)
+        ]
+        y_ND, sum_N, square_N = (np.concatenate(part) for part in zip(*parts, strict=True))
+        count = y_ND.size
+        mean = sum_N.sum(dtype=np.float64) / count
+        variance = square_N.sum(dtype=np.float64) / count - mean**2
+        mean_N1 = np.full((len(y_ND), 1), mean, np.float32)
+        rate_N1 = np.full((len(y_ND), 1), (variance + EPSILON) ** -0.5, np.float32)
+        return self._convolved(y_ND, mean_N1, rate_N1, self._sizes.num_frames(len(samples_S)))
+
+    def _convolved(self, y_ND: Floats, mean_N1: Floats, rate_N1: Floats, num_frames: int) -> Floats:
+        """Run second and third convolution over positions that give `num_frames` frames."""
+        parts: list[Floats] = []
+        for start in range(0, num_frames, TILE_FRAMES):
+            frames = min(TILE_FRAMES, num_frames - start)
+            second = windows_of(
+                (frames - 1) * CONV_STRIDES[2] + KERNELS[2], KERNELS[1], CONV_STRIDES[1]
+            )
+            first = start * CONV_STRIDES[1] * CONV_STRIDES[2]
+            last = first + int(second[-1, -1]) + 1
+            inputs = {
+                "y": y_ND[first:last],
+                "mean": mean_N1[first:last],
+                "rate": rate_N1[first:last],
+                "second": second,
+                "third": windows_of(frames, KERNELS[2], CONV_STRIDES[2]),
+            }
+            parts.append(self._front_end_out(inputs)[0])
+        return np.concatenate(parts)
+
+    def _layer(self, x_TD: Floats, bounds: Sequence[int], layer: int, stride: int) -> Floats:
+        """Run one layer over the frames of all utterances, which lie between the bounds."""
+        if stride == 0:
+            return self._bypass[layer].tiled({"x": x_TD}, {}, TILE_ROWS) if self._bypass else x_TD
+        if stride == 1:
+            return self._rows(x_TD, bounds, layer, stride)
+        weights = self._strided[layer]
+        spans = list(pairwise(bounds))
+        parts = [pooled(x_TD[start:end], weights.pool_RD[stride]) for start, end in spans]
+        row_bounds = np.cumsum([0, *map(len, parts)]).tolist()
+        rows_GD = np.concatenate(parts)
+        change_GD = self._rows(rows_GD, row_bounds, layer, stride)
+        change_GD -= rows_GD
+        for (start, end), (first, last) in zip(spans, pairwise(row_bounds), strict=True):
+            give_back(x_TD[start:end], change_GD[first:last], weights.give_RD[stride])
+        return x_TD
+
+    def _rows(self, x_GD: Floats, bounds: Sequence[int], layer: int, stride: int) -> Floats:
+        half_G = np.concatenate(
+            [np.arange(end - start) * (2 * stride) for start, end in pairwise(bounds)]
+        )
+        cos_GR, sin_GR = self._rotary(half_G + (stride - 1))
+        index_G = np.full(len(x_GD), STRIDES.index(stride))
+        rows = {"x": x_GD, "stride_index": index_G, "cos": cos_GR, "sin": sin_GR}
+        query, key, value = self._layer_in[layer].tiled_all(rows, {"place": self._place}, TILE_ROWS)
+        mixed_GD = np.empty_like(x_GD)
+        for start, end in pairwise(bounds):
+            named = (("query", query), ("key", key), ("value", value))
+            inputs = {name: part[None, start:end] for name, part in named}
+            mixed_GD[start:end] = self._attention(inputs)[0][0]
+        rows = {"x": x_GD, "mixed": mixed_GD, "stride_index": index_G}
+        return self._layer_out[layer].tiled(rows, {}, TILE_ROWS)
+
+    def _remembered(self, x_TD: Floats) -> Memory:
+        pool = self._sizes.memory_pool
+        group = np.arange(-(-len(x_TD) // pool) * pool).clip(max=len(x_TD) - 1).reshape(-1, pool)
+        states_TD, keys_values = self._memory({"x": x_TD, "group": group})
+        return Memory(states_TD, keys_values)
+
+
+def windows_of(places: int, kernel: int, stride: int) -> npt.NDArray[np.int64]:
+    """Give the inputs that each place of a convolution reads, (places, kernel)."""
+    return np.arange(places)[:, None] * stride + np.arange(kernel)

@@ -1,0 +1,45 @@
+"""The engine on ONNX Runtime: the shell that torch's has around a recogniser of its own."""
+
+from pathlib import Path
+
+from model_store.audio import SpeechGate
+from service.engine.torch_engine import LoadedModel, TorchEngine, in_our_terms
+
+
+def create_onnx_engine(model: str, *, num_threads: int, cache: Path) -> TorchEngine:
+    """Build the engine for a model's name; its files are built when it loads, where they are not.
+
+    Args:
+        model: shipped weights or a folder.
+        num_threads: threads one step may use.
+        cache: where what is built is kept.
+    """
+
+    def load_model() -> LoadedModel:
+        from service.engine.onnx.checkpoint import open_checkpoint
+        from service.engine.onnx.processor import read_processor
+        from service.engine.onnx.recogniser import OnnxRecogniser
+
+        numerics = read_processor().numerics
+        return OnnxRecogniser(open_checkpoint(model), cache, numerics, num_threads)
+
+    def open_gate() -> SpeechGate:
+        from model_store.audio import SileroGate
+
+        return SileroGate()
+
+    return TorchEngine(load_model, open_gate)
+
+
+def build_onnx_engine(model: str, cache: Path) -> Path:
+    """Build a model's files for this processor, where they are missing or damaged.
+
+    Raises:
+        ModelUnusable: the model is unknown, damaged, or of a backbone that this engine has not.
+    """
+    from service.engine.onnx.build import ensure_built
+    from service.engine.onnx.checkpoint import open_checkpoint
+    from service.engine.onnx.processor import read_processor
+
+    with in_our_terms():
+        return ensure_built(open_checkpoint(model), cache, read_processor().numerics)
