@@ -127,7 +127,8 @@ class Connection:
             raise ClientTooSlow(
                 f"expected a client that reads within {self.limits.reader_s:g} s, got none"
             ) from error
-        except WebSocketDisconnect as error:
+        # RuntimeError: the connection was closed below us, for a frame that was too big or broken.
+        except (WebSocketDisconnect, RuntimeError) as error:
             raise ClientGone("the client left") from error
 
     async def _take_audio(self, pcm: bytes) -> None:

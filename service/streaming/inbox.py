@@ -39,6 +39,11 @@ class Inbox:
         """Whether the next packet has to wait or to go."""
         return self.waiting_bytes >= self._max_bytes or len(self._items) >= MAX_ITEMS
 
+    @property
+    def next_is_command(self) -> bool:
+        """Whether no audio comes next; for the side that takes."""
+        return bool(self._items) and not isinstance(self._items[0], Packet)
+
     def put(self, item: Item) -> None:
         """Add what came in, behind the gap of what was dropped before it."""
         if self._gap.num_bytes:

@@ -87,9 +87,8 @@ class Segmenter:
     @property
     def silent_until(self) -> int:
         """How far it is certain that no utterance is open: a possible onset is left out."""
-        if self._run_start is None:
-            return self.heard
-        return self._run_start * GATE_FRAME_SAMPLES
+        frame = self._num_frames if self._run_start is None else self._run_start
+        return max(self._floor, frame * GATE_FRAME_SAMPLES)
 
     def push(self, probabilities: Samples) -> list[Onset | Offset]:
         """Take the next frames and say what began and ended in them, in order."""

@@ -56,6 +56,10 @@ UNHEARD_SPEECH_S = 1.5
 """Sound without a new word, after which the decoder is believed and not the gate."""
 
 
+MAX_ROUND_COMMANDS = 64
+"""Of one stream in one round; each may have an answer, and the outbox is bounded."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     plan: PlanInUse
@@ -119,7 +123,7 @@ class Session:
         self._utterances: deque[Utterance] = deque()
         self._num_opened = 0
         self._unheard: list[Samples] = []
-        self._command: Gap | Command | None = None
+        self._commands: list[Gap | Command] = []
         self._markers: deque[tuple[int, str]] = deque()
         self._work: _Work | None = None
         self._closing: ClosingReason | None = None
@@ -132,7 +136,7 @@ class Session:
         """Whether a round would find something to do."""
         if self._finished:
             return False
-        if self._command is not None or self._unheard or (len(self._inbox) and self._has_room):
+        if self._unheard or (len(self._inbox) and self._has_room):
             return True
         head = self._head
         return head is not None and self._target(head).due
@@ -156,17 +160,17 @@ class Session:
         return head.state.state_bytes if head is not None and head.state is not None else 0
 
     def collect(self, now_s: float) -> ListenInput | None:
-        """Take what came in, up to the next command."""
+        """Take what came in, up to the next command and those that follow at once."""
         pieces, self._unheard = self._unheard, []
-        while self._command is None and self._closing is None and self._has_room:
+        while self._has_room and not self._commands and self._closing is None:
             item = self._inbox.take()
             if item is None:
                 break
             if isinstance(item, Packet):
                 pieces.append(self._append(self._decoder.push(item.pcm), item.arrived_s))
             else:
-                self._command = item
-        if isinstance(self._command, Stop):
+                self._take_commands(item)
+        if self._commands and isinstance(self._commands[-1], Stop):
             pieces.append(self._append(self._decoder.finish(), now_s))
             # Silence completes the gate's last frame; nobody else sees it.
             pieces.append(np.zeros(-self._track.end % GATE_FRAME_SAMPLES, np.float32))
@@ -182,8 +186,8 @@ class Session:
                 self._close(event, "limit" if event.hurried else "endpoint", now_s)
         if self._segmenter.speaking:
             self._utterances[-1].voice_end = min(self._segmenter.voice_end, self._track.end)
-        command, self._command = self._command, None
-        if command is not None:
+        commands, self._commands = self._commands, []
+        for command in commands:
             self._obey(command, now_s)
         self._go_on(now_s)
 
@@ -258,6 +262,17 @@ class Session:
     def _heard(self) -> int:
         return min(self._segmenter.heard, self._track.end)
 
+    def _take_commands(self, first: Gap | Command) -> None:
+        self._commands.append(first)
+        # A gap and an end are for themselves: what they leave behind is heard before what follows.
+        while not isinstance(self._commands[-1], Gap | Stop) and self._inbox.next_is_command:
+            if len(self._commands) == MAX_ROUND_COMMANDS:
+                break
+            item = self._inbox.take()
+            assert item is not None, "nobody else takes from an inbox"
+            assert not isinstance(item, Packet), "a command"
+            self._commands.append(item)
+
     def _append(self, samples: Samples, arrived_s: float) -> Samples:
         self._track.append(samples)
         self._progress.arrived(self._track.end, arrived_s)
@@ -287,7 +302,8 @@ class Session:
             case Flush():
                 self._close(self._segmenter.close(end), "flush", now_s)
             case Marker():
-                self._markers.append((end, command.id))
+                # The gate answers for whole frames; what is left of one would wait for more audio.
+                self._markers.append((end - end % GATE_FRAME_SAMPLES, command.id))
             case Stop():
                 self._close(self._segmenter.close(end), command.reason, now_s)
                 self._closing = command.reason
