@@ -130,7 +130,9 @@ def test_a_damaged_file_is_named(folder: Path, name: str, text: str) -> None:
 def test_an_unknown_backbone_is_refused_with_the_known_ones(folder: Path, backbone: object) -> None:
     rewrite(folder / "config.json", backbone=backbone)
 
-    with pytest.raises(CheckpointError, match=r"out of \['moonshine', 'whisper'\], got "):
+    with pytest.raises(
+        CheckpointError, match=r"out of \['moonshine', 'moonshine_streaming', 'whisper'\], got "
+    ):
         load_checkpoint(folder)
 
 
