@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import Overloaded
-from service.scheduling.fairness import FairQueue
+from service.scheduling.fairness import MAX_STANDSTILL_S, FairQueue, TwoLanes
+from tests.service_kit import FakeClock
 
 OWNERS = st.integers(0, 4)
 
@@ -75,3 +76,48 @@ def test_nobody_is_served_twice_while_another_waits(owners: list[int]) -> None:
         left[owner] -= 1
 
         assert all(served[owner] <= served[other] + 1 for other in left if left[other])
+
+
+def test_urgent_items_go_first() -> None:
+    lanes = TwoLanes[str](9, FakeClock())
+    lanes.put("file", "patient", urgent=False)
+    lanes.put("live", "urgent", urgent=True)
+
+    assert [lanes.pop(), lanes.pop()] == ["urgent", "patient"]
+    assert len(lanes) == 0
+
+
+def test_others_that_have_not_moved_for_too_long_get_one_turn() -> None:
+    clock = FakeClock(100.0)
+    lanes = TwoLanes[str](9, clock)
+    for name in ("first", "second"):
+        lanes.put("file", name, urgent=False)
+    for _ in range(3):
+        lanes.put("live", "urgent", urgent=True)
+
+    order = [lanes.pop()]
+    clock.now_s += MAX_STANDSTILL_S
+    order += [lanes.pop() for _ in range(4)]
+
+    assert order == ["urgent", "first", "urgent", "urgent", "second"]
+
+
+def test_the_wait_of_others_counts_from_when_they_came() -> None:
+    clock = FakeClock(100.0)
+    lanes = TwoLanes[str](9, clock)
+    lanes.put("file", "patient", urgent=False)
+    lanes.put("live", "urgent", urgent=True)
+    clock.now_s += MAX_STANDSTILL_S - 0.1
+
+    assert lanes.pop() == "urgent"
+
+
+def test_an_item_is_discarded_from_the_lane_it_is_in() -> None:
+    lanes = TwoLanes[str](9, FakeClock())
+    lanes.put("file", "a", urgent=False)
+    lanes.put("live", "b", urgent=True)
+
+    lanes.discard("file", "a")
+    lanes.discard("live", "b")
+
+    assert len(lanes) == 0
