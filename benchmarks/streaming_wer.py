@@ -15,25 +15,21 @@ import itertools
 import json
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 from benchmarks.hardware import read_environment
 from benchmarks.record import Run, document
+from model_store.decoding.live_step import LiveRequest, LiveResult
 from model_store.depth import DepthPlan
 from model_store.registry import DEFAULT_MODEL, Recogniser, load
-from model_store.registry.live import (
-    LiveOptions,
-    LiveRecogniser,
-    LiveRequest,
-    LiveResult,
-    LiveUtterance,
-)
-from model_store.text.agreement import CommitRule
+from model_store.registry.live import LiveOptions, LiveRecogniser, LiveUtterance
+from model_store.text.agreement import CommitRule, Method
 from model_store.text.wer import (
     WordErrors,
     bootstrap_interval,
@@ -91,7 +87,7 @@ class Stream:
         """Whether all samples were fed."""
         return self.fed >= len(self.recording.samples)
 
-    def request(self, variant: Variant, plan: DepthPlan) -> LiveRequest:
+    def request(self, variant: Variant, plan: DepthPlan) -> LiveRequest[LiveUtterance]:
         """Give the next chunk's worth of samples."""
         size = variant.chunk_frames * FRAME_SAMPLES
         samples = self.recording.samples[self.fed : self.fed + size]
@@ -254,10 +250,12 @@ def _named(way: Variant) -> str:
 
 def _rule(text: str) -> CommitRule:
     """Read METHOD or METHOD:EDGE_S."""
-    method, _, edge_s = text.partition(":")
-    if method not in {"agreement", "attention", "both"}:
-        raise SystemExit(f"expected agreement, attention or both, got {method!r}")
-    return CommitRule(method=method, **({"edge_s": float(edge_s)} if edge_s else {}))
+    name, _, edge_s = text.partition(":")
+    method = next((one for one in get_args(Method) if one == name), None)
+    if method is None:
+        raise SystemExit(f"expected one of {get_args(Method)}, got {name!r}")
+    rule = CommitRule(method=method)
+    return replace(rule, edge_s=float(edge_s)) if edge_s else rule
 
 
 def _parse() -> argparse.Namespace:

@@ -27,8 +27,8 @@ from model_store.backbones.moonshine_stream import FrontEndState, advance
 from model_store.depth import DepthPlan, DepthSchedule, Segment
 from model_store.errors import PlanInvalid
 
-BLOCK_ROWS = 64
-"""Rows that a cache grows by: 1.5 s at stride 1, so that copying what there is costs little."""
+BLOCK_ROWS = 32
+"""Rows that a cache grows by: 0.8 s at stride 1, so that copying what there is costs little."""
 
 
 class KeyValueStore:

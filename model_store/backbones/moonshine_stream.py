@@ -81,6 +81,7 @@ def advance(
 def _advance_alike(
     front_end: FrontEnd, states: Sequence[FrontEndState], new_BS: Tensor
 ) -> Sequence[Tensor]:
+    new_BS = new_BS.to(front_end.conv1.weight.device)
     tail_BS = torch.stack([state.samples_S for state in states]).to(new_BS)
     samples_BS = torch.cat([tail_BS, new_BS], dim=1)
     first_BDN = front_end.first(samples_BS)

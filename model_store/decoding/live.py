@@ -23,6 +23,12 @@ from model_store.text.agreement import CommitRule, Committer, Update, expected_r
 
 Array = npt.NDArray[np.float32]
 
+CONTINUES_LOGPROB = -1.0
+"""Mean from which on what stands in for a doubted end token is believed."""
+
+CONTINUES_TOKENS = 2
+"""Tokens that it has at least."""
+
 LOOP_TOKENS = 2 * LONGEST_PERIOD
 """Committed tokens that are looked at for the beginning of a loop."""
 
@@ -68,11 +74,15 @@ class Scored:
         tokens: the likeliest after each scored place.
         logprobs: natural logarithm of their probabilities.
         weights_HSP: cross-attention weights of the watched heads there; None when none are.
+        others, other_logprobs: the likeliest besides the end token; empty where no engine says,
+            and then every end token is believed.
     """
 
     tokens: Sequence[int]
     logprobs: Sequence[float]
     weights_HSP: Array | None
+    others: Sequence[int] = ()
+    other_logprobs: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +129,15 @@ class Written:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """An end token that was not believed at once: where it came, and what was known of it."""
+
+    place: int
+    logprob: float
+    weights_HP: Array | None
+
+
 class LiveTranscript:
     """What an utterance says so far.
 
@@ -140,6 +159,7 @@ class LiveTranscript:
         self._room = 0
         self._num_rows = 0
         self._end: tuple[float, Array | None] | None = None
+        self._doubted: _Doubt | None = None
         self.calls = 0
 
     @property
@@ -162,6 +182,7 @@ class LiveTranscript:
             ended: nothing follows these frames.
         """
         self._new, self._end, self._num_rows = Written(), None, num_rows
+        self._doubted = None
         room = most_tokens - len(self.committed.tokens)
         self._room = max(0, room if ended else min(room, self._rule.most_tentative))
         if not self._room and not ended:
@@ -179,13 +200,18 @@ class LiveTranscript:
         assert feed is not None, "expected an update under way"
         self.calls += 1
         fed = feed.kept_tokens + len(feed.tokens)
-        for place, (token, logprob) in enumerate(zip(scored.tokens, scored.logprobs, strict=True)):
+        for place in range(feed.num_scored):
+            token, logprob = scored.tokens[place], scored.logprobs[place]
             weights_HP = None if scored.weights_HSP is None else scored.weights_HSP[:, place]
             holds = place < len(self._draft) and token == self._draft[place]
             # What was fed behind the first token that no longer holds is none of this transcript.
             self._in_cache = fed - (feed.num_scored - 1 - place)
+            if token == self._model.end_token and scored.others and self._is_doubtful():
+                self._doubted = _Doubt(len(self._new.tokens), logprob, weights_HP)
+                token, logprob = scored.others[place], scored.other_logprobs[place]
             if not self._keep(token, logprob, weights_HP):
                 self._feed = None
+                self._judge()
                 return
             if not holds:
                 break
@@ -196,7 +222,14 @@ class LiveTranscript:
         """Commit what is settled; everything once the utterance has ended."""
         assert self._feed is None, "expected the update to be done"
         new = self._new if ended else self._new.part(0, self._without_loop())
-        update = Update(new.tokens, new.logprobs, new.position_rows, self._num_rows, ended)
+        update = Update(
+            new.tokens,
+            new.logprobs,
+            new.position_rows,
+            self._num_rows,
+            ended=ended,
+            stopped=self._end is not None,
+        )
         settled = self._committer.commit(update)
         self.committed += new.part(0, settled)
         self.tentative = new.part(settled)
@@ -229,6 +262,28 @@ class LiveTranscript:
             self._new.position_rows += expected_rows(weights_HP[:, None])
             self._new.weights_HP.append(weights_HP)
         return len(self._new.tokens) < self._room
+
+    def _is_doubtful(self) -> bool:
+        """Say whether much audio lies behind the last token; once in an update."""
+        rows = (self.committed.position_rows + self._new.position_rows)[-1:]
+        if self._doubted is not None or not rows or not self._room:
+            return False
+        return (self._num_rows - rows[0]) * self._model.row_s > self._rule.unheard_s
+
+    def _judge(self) -> None:
+        """Believe what stands in for a doubted end token where it is likely and moves on."""
+        doubt = self._doubted
+        if doubt is None:
+            return
+        told = self._new.part(doubt.place)
+        before = (self.committed.position_rows + self._new.position_rows[: doubt.place])[-1]
+        likely = len(told.tokens) >= CONTINUES_TOKENS and (
+            sum(told.logprobs) / len(told.tokens) >= CONTINUES_LOGPROB
+        )
+        if likely and max(told.position_rows) > before:
+            return
+        self._new = self._new.part(0, doubt.place)
+        self._end = (doubt.logprob, doubt.weights_HP)
 
     def _without_loop(self) -> int:
         """Count the new tokens before one where the transcript begins to loop."""

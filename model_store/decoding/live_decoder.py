@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model_store.backbones.attention import CrossAttention, pool_memory
+from model_store.backbones.blocks import DecoderBlock
 from model_store.backbones.moonshine import Moonshine
 from model_store.decoding.live import Array, DecoderCall, Feed, LiveTranscript, Scored, write
 from model_store.decoding.live_cache import SideBySideCache, TranscriptMemory
@@ -49,7 +50,8 @@ class LiveDecoder:
     def __init__(self, model: Moonshine, watched: Mapping[int, Sequence[int]]) -> None:
         self._model = model
         self._watched = watched
-        self._cross: list[CrossAttention] = [layer.cross for layer in model.decoder.layers]  # pyright: ignore[reportAssignmentType]
+        blocks = [layer for layer in model.decoder.layers if isinstance(layer, DecoderBlock)]
+        self._cross: list[CrossAttention] = [block.cross for block in blocks]
 
     def hear(
         self, states: Sequence[DecoderState], frames: Sequence[Tensor], ended: Sequence[bool]
@@ -142,13 +144,21 @@ class LiveDecoder:
         pieces = state_1UD[0].split(lengths)
         counts = [feed.num_scored for _, feed in wanted]
         scored_SD = torch.cat([p[-n:] for p, n in zip(pieces, counts, strict=True)])
-        best = decoder.logits(scored_SD).log_softmax(-1).max(-1)
-        found = zip(
-            best.indices.split(counts), best.values.split(counts), cache.weights, strict=True
-        )
+        logp_SV = decoder.logits(scored_SD).log_softmax(-1)
+        best = logp_SV.max(-1)
+        logp_SV[:, self._model.config.end_token] = -torch.inf
+        other = logp_SV.max(-1)
+        columns = (best.indices, best.values, other.indices, other.values)
+        pieces = zip(*(column.split(counts) for column in columns), cache.weights, strict=True)
         return [
-            Scored(index_S.tolist(), value_S.tolist(), _weights(weights, len(index_S)))
-            for index_S, value_S, weights in found
+            Scored(
+                best_S.tolist(),
+                logp_S.tolist(),
+                _weights(weights, len(best_S)),
+                other_S.tolist(),
+                other_logp_S.tolist(),
+            )
+            for best_S, logp_S, other_S, other_logp_S, weights in pieces
         ]
 
 

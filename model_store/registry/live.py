@@ -9,6 +9,7 @@ Dimensions: S = samples at 16 kHz.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from model_store.backbones.moonshine_stream import samples_of_frames
 from model_store.decoding.live import LiveModel, LiveTranscript
 from model_store.decoding.live_cache import TranscriptMemory
 from model_store.decoding.live_decoder import DecoderState, LiveDecoder
+from model_store.decoding.live_step import LiveCost, LiveRequest, LiveResult
 from model_store.decoding.reading import DecodedWord, TranscriptReader
 from model_store.depth import DepthPlan
 from model_store.errors import CheckpointError
@@ -54,29 +56,6 @@ class LiveOptions:
     rule: CommitRule = field(default_factory=CommitRule)
     reuse: bool = True
     cache_dtype: torch.dtype = torch.float16
-
-
-@dataclass(slots=True)
-class LiveCost:
-    """What a step took for one stream.
-
-    Args:
-        flops, encoder_flops: estimated operations.
-        full_flops: what the same would have been at full depth.
-        encode_s, decode_s: its share of the step's time.
-    """
-
-    flops: int = 0
-    encoder_flops: int = 0
-    full_flops: int = 0
-    encode_s: float = 0.0
-    decode_s: float = 0.0
-
-    def add(self, flops: int, full_flops: int | None = None, *, encoder: bool = False) -> None:
-        """Count operations; `full_flops` None where depth makes no difference."""
-        self.flops += flops
-        self.full_flops += flops if full_flops is None else full_flops
-        self.encoder_flops += flops if encoder else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -128,36 +107,15 @@ class LiveUtterance:
 
     def all_samples(self) -> Samples:
         """Give the whole utterance again."""
-        return np.concatenate(self.heard).astype(np.float32) / FULL_SCALE
+        return np.concatenate(self.heard).astype(np.float32) / np.float32(FULL_SCALE)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LiveRequest:
-    """One stream's share of a step; see `service.engine.base.LiveInput` for what each means."""
-
-    utterance: LiveUtterance
-    samples: Samples
-    plan: DepthPlan
-    decode: bool = True
-    ends: bool = False
-    second_pass: bool = False
+def can_stream(recogniser: Recogniser) -> bool:
+    """Say whether a model's backbone has a chunk-by-chunk encoder here."""
+    return isinstance(recogniser.module, Moonshine)
 
 
-@dataclass(frozen=True, slots=True)
-class LiveResult:
-    """What a step makes of one stream.
-
-    Args:
-        words: so far, times from the utterance's start; those that are not final are rough.
-        stable_words: how many, from the first, keep their text.
-        encoded_s: seconds that the encoder has taken in.
-        cost: of this stream's share.
-    """
-
-    words: tuple[DecodedWord, ...]
-    stable_words: int
-    encoded_s: float
-    cost: LiveCost
+Request: TypeAlias = LiveRequest[LiveUtterance]
 
 
 class LiveRecogniser:
@@ -174,6 +132,8 @@ class LiveRecogniser:
     def __init__(self, recogniser: Recogniser, options: LiveOptions | None = None) -> None:
         module = recogniser.module
         if not isinstance(module, Moonshine):
+            # Whisper hears its input clamped at the maximum of all of it and at absolute positions
+            # that end at 30 s; nothing of it was trained to do otherwise.
             raise CheckpointError(
                 f"expected a model that streams (moonshine), got {module.backbone!r}"
             )
@@ -213,7 +173,7 @@ class LiveRecogniser:
         )
 
     @torch.inference_mode()
-    def step(self, requests: Sequence[LiveRequest]) -> list[LiveResult]:
+    def step(self, requests: Sequence[Request]) -> list[LiveResult]:
         """Run all streams that are due as far as their samples go, whatever their plans.
 
         Raises:
@@ -235,7 +195,7 @@ class LiveRecogniser:
         self._hear_again([(r, c) for r, c in pairs if r.ends and r.second_pass])
         return [self._result(request, cost) for request, cost in pairs]
 
-    def _frames_due(self, request: LiveRequest) -> int:
+    def _frames_due(self, request: Request) -> int:
         """Give the frames of the chunk that a stream can run now; fewer than a chunk only at its end."""
         utterance, chunk_frames = request.utterance, self._options.chunk_frames
         done = utterance.num_frames
@@ -246,7 +206,7 @@ class LiveRecogniser:
         frames = max(0, (there - RECEPTIVE_SAMPLES) // FRAME_SAMPLES + 1) - done
         return min(frames, chunk_frames) if frames >= chunk_frames or request.ends else 0
 
-    def _encode(self, due: Sequence[tuple[LiveRequest, LiveCost, int]]) -> None:
+    def _encode(self, due: Sequence[tuple[Request, LiveCost, int]]) -> None:
         started = time.perf_counter()
         chunks = [
             Chunk(r.utterance.encoder, r.utterance.take(frames), r.plan) for r, _, frames in due
@@ -264,7 +224,7 @@ class LiveRecogniser:
             cost.encode_s += (encoded - started) * frames / total
             cost.decode_s += (heard - encoded) * frames / total
 
-    def _book_chunk(self, request: LiveRequest, cost: LiveCost, frames: int) -> None:
+    def _book_chunk(self, request: Request, cost: LiveCost, frames: int) -> None:
         done = request.utterance.num_frames
         rows = [store.num_rows for store in request.utterance.encoder.layers]
         front_end = live_front_end_flops(self._sizes, done, frames)
@@ -274,15 +234,17 @@ class LiveRecogniser:
             encoder=True,
         )
 
-    def _close(self, ending: Sequence[tuple[LiveRequest, LiveCost]]) -> None:
+    def _close(self, ending: Sequence[tuple[Request, LiveCost]]) -> None:
         """Complete the last group of frames of each stream that ends."""
-        nothing = torch.zeros(0, self._module.config.dim)
+        nothing = self._module.decoder.embedding.weight.new_zeros(
+            0, self._module.config.dim
+        ).float()
         decoders = [r.utterance.decoder for r, _ in ending]
         rows = self._decoder.hear(decoders, [nothing] * len(ending), [True] * len(ending))
         for (_, cost), gained in zip(ending, rows, strict=True):
             cost.add(live_decoder_flops(self._sizes, gained, ()))
 
-    def _write(self, asked: Sequence[tuple[LiveRequest, LiveCost]]) -> None:
+    def _write(self, asked: Sequence[tuple[Request, LiveCost]]) -> None:
         due = [(r, c) for r, c in asked if self._has_news(r)]
         if not due:
             return
@@ -304,7 +266,7 @@ class LiveRecogniser:
         for _, cost in due:
             cost.decode_s += share_s
 
-    def _has_news(self, request: LiveRequest) -> bool:
+    def _has_news(self, request: Request) -> bool:
         rows = request.utterance.decoder.memory.num_rows
         return rows > 0 and (request.ends or rows > request.utterance.rows_written)
 
@@ -334,9 +296,9 @@ class LiveRecogniser:
         pieces = self._recogniser.tokenizer.decode_words(written.tokens)
         utterance.stable_words = stable_words(pieces, len(transcript.committed.tokens))
 
-    def _hear_again(self, ending: Sequence[tuple[LiveRequest, LiveCost]]) -> None:
+    def _hear_again(self, ending: Sequence[tuple[Request, LiveCost]]) -> None:
         """Run whole utterances with full context, those of one plan together."""
-        by_plan: dict[DepthPlan, list[tuple[LiveRequest, LiveCost]]] = {}
+        by_plan: dict[DepthPlan, list[tuple[Request, LiveCost]]] = {}
         for request, cost in ending:
             if request.utterance.num_samples:
                 by_plan.setdefault(request.plan, []).append((request, cost))
@@ -354,7 +316,7 @@ class LiveRecogniser:
                     cost.encode_s += found.encode_s
                     cost.decode_s += found.decode_s
 
-    def _result(self, request: LiveRequest, cost: LiveCost) -> LiveResult:
+    def _result(self, request: Request, cost: LiveCost) -> LiveResult:
         utterance = request.utterance
         utterance.ended = request.ends
         encoded_s = (

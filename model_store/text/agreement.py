@@ -35,12 +35,16 @@ class CommitRule:
         edge_s: audio at the end that attention must not have reached.
         min_logprob: tokens below, and those after them, wait.
         most_tentative: tokens an update may write after the committed ones.
+        unheard_s: audio behind the last token from which on an end token is doubted: a decoder
+            that once closed a sentence may go deaf to what follows, so it has to say once what it
+            would write instead. Infinite: never.
     """
 
     method: Method = "both"
     edge_s: float = 0.4
     min_logprob: float = -np.inf
     most_tentative: int = 32
+    unheard_s: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Update:
             then agreement alone decides.
         num_rows: pooled frames that there are.
         ended: nothing follows, so all of it is committed.
+        stopped: the writing stopped with the end token. Its last token, most often a full stop,
+            then waits: a decoder that has closed a sentence hears nothing of what follows it.
     """
 
     tokens: Sequence[int]
@@ -62,6 +68,7 @@ class Update:
     position_rows: Sequence[float]
     num_rows: int
     ended: bool = False
+    stopped: bool = False
 
 
 class Committer:
@@ -95,6 +102,8 @@ class Committer:
     def _settled(self, update: Update) -> int:
         watched = bool(update.position_rows)
         settled = _before(update.logprobs, self._rule.min_logprob)
+        if update.stopped:
+            settled = min(settled, max(0, len(update.tokens) - 1))
         if self._rule.method != "attention" or not watched:
             settled = min(settled, _common_prefix(self._tentative, update.tokens))
         if self._rule.method != "agreement" and watched:

@@ -18,14 +18,20 @@ from service import errors
 from service.engine.base import (
     SAMPLE_RATE_HZ,
     Cost,
+    ListenInput,
+    LiveInput,
+    LiveOutput,
+    LiveUtterance,
     ModelInfo,
     PlanInUse,
     Samples,
     Segment,
+    SpeechListener,
     StepResult,
     Window,
     Word,
 )
+from service.engine.torch_live import GateListener, LiveModel, listen_to_streams, step_streams
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +104,11 @@ class LoadedModel(Protocol):
         ...
 
 
+def files_only(model: LoadedModel) -> LiveModel | None:
+    """Run no streams of a model."""
+    del model
+
+
 @contextmanager
 def in_our_terms() -> Generator[None]:
     """Turn the library's errors into ours; their messages are written there, for callers."""
@@ -116,14 +127,20 @@ class TorchEngine:
     Args:
         load_model: gives the model; called once, on the engine's thread.
         open_gate: gives the speech gate.
+        open_live: gives what runs a model's streams; None where its streams cannot run.
     """
 
     def __init__(
-        self, load_model: Callable[[], LoadedModel], open_gate: Callable[[], SpeechGate]
+        self,
+        load_model: Callable[[], LoadedModel],
+        open_gate: Callable[[], SpeechGate],
+        open_live: Callable[[LoadedModel], LiveModel | None] = files_only,
     ) -> None:
         self._load_model = load_model
         self._open_gate = open_gate
+        self._open_live = open_live
         self._model: LoadedModel | None = None
+        self._live: LiveModel | None = None
         self._gate: SpeechGate | None = None
 
     def load(self) -> ModelInfo:
@@ -135,9 +152,17 @@ class TorchEngine:
             silence = np.zeros(round(WARM_UP_S * SAMPLE_RATE_HZ), np.float32)
             for plan in (offered[0], offered[-1]):
                 model.transcribe_windows([silence], plan, words=True)
-        return ModelInfo(
-            model.name, model.catalogue.num_layers, tuple(map(_plan_in_use, offered)), POLICIES
+            live = self._live = self._open_live(model)
+        info = ModelInfo(
+            model.name,
+            model.catalogue.num_layers,
+            tuple(map(_plan_in_use, offered)),
+            POLICIES,
+            chunk_s=live.chunk_s if live else 0.0,
         )
+        if live:
+            self.step([LiveInput(live.open_utterance(), silence, info.offered[0], ends=True)])
+        return info
 
     def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:
         """Ask the model's catalogue."""
@@ -163,6 +188,31 @@ class TorchEngine:
         segments = tuple(_segment(window, heard) for window in windows)
         return StepResult(segments, sum(map(_cost, transcripts), Cost()))
 
+    def open_utterance(self) -> LiveUtterance:
+        """Begin an utterance of the model's."""
+        return self._streaming().open_utterance()
+
+    def step(self, inputs: Sequence[LiveInput]) -> Sequence[LiveOutput]:
+        """Run the model over all streams that are due."""
+        with in_our_terms():
+            return step_streams(self._streaming(), inputs)
+
+    def open_listener(self) -> SpeechListener:
+        """Begin listening with the gate."""
+        assert self._gate is not None, "load comes first"
+        return GateListener(self._gate.listen())
+
+    def listen(self, inputs: Sequence[ListenInput]) -> Sequence[Samples]:
+        """Ask the gate."""
+        return listen_to_streams(inputs)
+
+    def _streaming(self) -> LiveModel:
+        if self._live is None:
+            raise errors.ModelUnusable(
+                f"expected a model that streams, got {self._loaded().name!r}, which does not"
+            )
+        return self._live
+
     def _loaded(self) -> LoadedModel:
         assert self._model is not None, "load comes first"
         return self._model
@@ -184,7 +234,15 @@ def create_torch_engine(model: str, *, num_threads: int) -> TorchEngine:
 
         return SileroGate()
 
-    return TorchEngine(load_model, open_gate)
+    def open_live(loaded: LoadedModel) -> LiveModel | None:
+        from model_store.registry import Recogniser
+        from model_store.registry.live import LiveRecogniser, can_stream
+
+        if isinstance(loaded, Recogniser) and can_stream(loaded):
+            return LiveRecogniser(loaded)
+        return None
+
+    return TorchEngine(load_model, open_gate, open_live)
 
 
 def _plan_in_use(plan: DepthPlan) -> PlanInUse:

@@ -14,22 +14,16 @@ from tokenizers import models
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-import model_store
 from model_store.backbones.blocks import DecoderBlock
 from model_store.backbones.incremental import KeyValueStore
 from model_store.backbones.moonshine import Moonshine
-from model_store.checkpoint import save_checkpoint
+from model_store.checkpoint import load_checkpoint, save_checkpoint
 from model_store.decoding.greedy import decode_greedy
+from model_store.decoding.live_step import LiveRequest, LiveResult
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.errors import CheckpointError, PlanInvalid
 from model_store.registry import Recogniser
-from model_store.registry.live import (
-    LiveOptions,
-    LiveRecogniser,
-    LiveRequest,
-    LiveResult,
-    LiveUtterance,
-)
+from model_store.registry.live import LiveOptions, LiveRecogniser, LiveUtterance
 from model_store.text.agreement import CommitRule
 from tests.numerics.backbones import BACKBONES, NUM_LAYERS, VOCABULARY
 
@@ -61,7 +55,7 @@ def recogniser(folder: Path, backbone: str) -> Recogniser:
     made.save(str(folder / "tokenizer.json"))
     decoding = {"alignment_heads": {"0": [1], "1": [0, 2]}, "end_offset_s": -0.05}
     (folder / "decoding.json").write_text(json.dumps(decoding), encoding="utf-8")
-    return Recogniser("tiny", model_store.registry.names.load_checkpoint(folder), "float32")
+    return Recogniser("tiny", load_checkpoint(folder), "float32")
 
 
 @pytest.fixture(scope="module", params=["moonshine", "moonshine-factorised"])
@@ -237,7 +231,7 @@ def test_committed_tokens_are_read_again_where_nothing_is_reused(model: Recognis
         )
         cache = module.decoder.begin(module.decoder.pool(encoded), settled + 1)
         state_BUD = module.decoder(torch.tensor([[*module.prompt, *tokens]]), cache)
-        following = module.decoder.logits(state_BUD)[0].argmax(-1).tolist()
+        following: list[int] = module.decoder.logits(state_BUD)[0].argmax(-1).tolist()
     # What the last update wrote follows from all before it, over all of the audio.
     last = settled - 3
     assert tokens[last:] == following[last:settled]
@@ -363,8 +357,9 @@ def test_fifteen_seconds_at_full_depth_take_less_than_14_mb_in_half_precision() 
     for count, layers in ((frames, 8), (rows, 8), (tokens, 8)):
         for _ in range(layers):
             store = KeyValueStore(LiveOptions().cache_dtype)
-            for _ in range(-(-count // 24)):
-                store.append(torch.zeros(8, 24, 52), torch.zeros(8, 24, 52))
+            for start in range(0, count, 24):
+                new = torch.zeros(8, min(24, count - start), 52)
+                store.append(new, new)
             total += store.num_bytes
 
     assert total < 14e6

@@ -140,6 +140,19 @@ def test_what_still_holds_is_checked_in_one_call() -> None:
     assert one.tentative.tokens == [5]
 
 
+def test_what_closes_the_text_is_not_committed_before_the_end() -> None:
+    decoder = Decoder(spelling([1, 2], [1, 2], [1, 2]))
+    one = transcript()
+    update(one, decoder, 1)
+
+    update(one, decoder, 2)
+    before = list(one.committed.tokens)
+    update(one, decoder, 3, ended=True)
+
+    assert before == [1]
+    assert one.committed.tokens == [1, 2]
+
+
 def test_what_no_longer_holds_is_taken_back_from_the_cache() -> None:
     decoder = Decoder(spelling([1, 2, 3, 4], [1, 7, 8]))
     one = transcript()
@@ -246,7 +259,7 @@ def test_the_committed_are_fed_anew_where_nothing_is_reused() -> None:
 
     one.open_update(3, MOST, ended=False)
 
-    assert one.feed == Feed(0, (*PROMPT, 1, 2, 3), 1)
+    assert one.feed == Feed(0, (*PROMPT, 1, 2, 3), 2)  # the third waits, as it closed the text
 
 
 def test_kept_weights_count_as_state() -> None:
@@ -256,3 +269,80 @@ def test_kept_weights_count_as_state() -> None:
     update(one, decoder, 5)
 
     assert one.num_bytes == 3 * 2 * 5 * 4
+
+
+Told = tuple[int, float, int]
+"""A token, the logarithm of its probability, the row that attention is at."""
+
+
+def deaf(
+    continuation: Sequence[Told], first_row: int = 0
+) -> Callable[[Sequence[tuple[int, Feed]]], list[Scored]]:
+    """Hear the end after two tokens of much audio, unless made to go on."""
+    cached: list[int] = []
+
+    def told(written: int) -> tuple[Told, tuple[int, float]]:
+        if written < 2:
+            return (written + 1, -0.1, first_row + written), (9, -5.0)
+        if written == 2:
+            token, logprob, row = continuation[0]
+            return (END, -0.3, row), (token, logprob)
+        rest = continuation[written - 2 :]
+        return rest[0] if rest else (END, -0.2, 49), (9, -5.0)
+
+    def call(wanted: Sequence[tuple[int, Feed]]) -> list[Scored]:
+        ((_, feed),) = wanted
+        cached[feed.kept_tokens :] = feed.tokens
+        places = range(len(cached) - feed.num_scored, len(cached))
+        best, others = zip(*(told(place) for place in places), strict=True)
+        weights_HSP = np.zeros((1, feed.num_scored, 50), np.float32)
+        for place, (_token, _logprob, row) in enumerate(best):
+            weights_HSP[0, place, row] = 1.0
+        return [
+            Scored(
+                [token for token, _, _ in best],
+                [logprob for _, logprob, _ in best],
+                weights_HSP,
+                [token for token, _ in others],
+                [logprob for _, logprob in others],
+            )
+        ]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("continuation", "said"),
+    [
+        ([(3, -0.5, 20), (4, -0.2, 30), (5, -0.1, 40)], [1, 2, 3, 4, 5]),
+        ([(3, -3.0, 20), (4, -2.0, 30)], [1, 2]),
+        ([(3, -0.1, 20)], [1, 2]),
+        ([(3, -0.1, 0), (4, -0.1, 0)], [1, 2]),
+    ],
+    ids=["likely and moves on", "unlikely", "too short", "stays where it was"],
+)
+def test_an_end_with_much_audio_behind_it_is_doubted_once(
+    continuation: Sequence[Told], said: list[int]
+) -> None:
+    one = transcript("attention")
+    one.open_update(50, MOST, ended=True)
+
+    write([one], deaf(continuation))
+    one.close_update(ended=True)
+
+    assert one.committed.tokens == said
+    assert one.hypothesis().ended
+    weights_HUP = one.hypothesis().weights_HUP
+    assert weights_HUP is not None
+    assert weights_HUP.shape == (1, len(said) + 1, 50)
+
+
+def test_an_end_near_the_end_of_the_audio_is_believed() -> None:
+    one = transcript("attention")
+    one.open_update(50, MOST, ended=True)
+
+    write([one], deaf([(3, -0.1, 45), (4, -0.1, 48)], first_row=40))
+    one.close_update(ended=True)
+
+    assert one.committed.tokens == [1, 2]
+    assert one.hypothesis().end_logprob == -0.3

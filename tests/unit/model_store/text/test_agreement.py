@@ -96,6 +96,13 @@ def test_a_token_that_is_a_guess_waits_with_those_after_it() -> None:
     assert rule.commit(Update([1, 2, 3], [-0.5, -1.5, -0.1], [0.0, 1.0, 2.0], 100)) == 1
 
 
+def test_a_token_that_closes_the_text_waits() -> None:
+    closed = replace(update([1, 2, 3]), stopped=True)
+
+    assert committer("attention").commit(closed) == 2
+    assert committer("attention").commit(replace(closed, ended=True)) == 3
+
+
 @given(st.lists(TOKENS, min_size=1, max_size=5), st.sampled_from(["agreement", "both"]))
 def test_only_what_an_update_wrote_and_the_one_before_is_committed(
     texts: list[list[int]], method: Method
