@@ -1,6 +1,7 @@
 // Small plots of what the stream costs: one line each over the last minute, drawn when a value comes.
 
 const SPAN_S = 60;
+const FIRST_SPAN_S = 20; // a young stream fills its plot sooner
 const WIDTH = 120;
 const HEIGHT = 28;
 const PADDING = 2;
@@ -57,8 +58,9 @@ export class Readout {
 
   #draw(now_s) {
     const top = Math.max(this.#top, ...this.#points.map(([, value]) => value)) || 1;
+    const span_s = Math.max(FIRST_SPAN_S, now_s - this.#points[0][0]);
     const places = this.#points.map(([at_s, value]) => [
-      (WIDTH - PADDING) * (1 - (now_s - at_s) / SPAN_S),
+      (WIDTH - PADDING) * (1 - (now_s - at_s) / span_s),
       HEIGHT - PADDING - (HEIGHT - 2 * PADDING) * (value / top),
     ]);
     this.#line.setAttribute("points", places.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" "));
