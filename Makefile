@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt check test test-fast test-all cov run serve demo bench hooks wheel clean
+.PHONY: help install fmt check test test-fast test-all cov run serve demo bench picture hooks wheel clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ demo: $(VENV)/.serve ## Serve a made-up engine: the whole API without a model
 
 bench: $(VENV)/.bench ## Install the peers that benchmarks compare with, and list the programs
 	@grep -rl --include='*.py' '^if __name__' benchmarks | sed 's|/|.|g; s|\.py$$||; s|^|$(BIN)/python -m |' | sort
+
+picture: $(VENV)/.dev ## Take the picture of the caption page for the README; needs Chromium
+	$(BIN)/python -m tests.e2e.screenshot docs/figures/captions.png
 
 hooks: $(VENV)/.dev ## Run formatting and checks before each commit (pre-commit)
 	$(BIN)/pre-commit install

@@ -4,6 +4,7 @@ import { Resampler } from "./resampler.js";
 
 const OUTPUT_HZ = 16000;
 const PACKET_SAMPLES = 800; // 50 ms
+const SILENCE = new Float32Array(128); // what a browser gives at a time
 
 class PacketProcessor extends AudioWorkletProcessor {
   #resampler = new Resampler(sampleRate, OUTPUT_HZ);
@@ -12,7 +13,9 @@ class PacketProcessor extends AudioWorkletProcessor {
 
   process(inputs) {
     const channels = inputs[0];
-    if (channels.length) this.#take(this.#resampler.push(mixed(channels)));
+    // A source that pauses gives nothing; to the server that is silence, not a client that has gone.
+    const samples = channels.length ? mixed(channels) : SILENCE;
+    this.#take(this.#resampler.push(samples));
     return true;
   }
 

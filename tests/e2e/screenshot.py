@@ -1,6 +1,7 @@
 """Take the picture of the caption page that the README shows, from a started server.
 
-    python -m tests.e2e.screenshot --engine auto docs/figures/captions.png
+    make picture
+    python -m tests.e2e.screenshot --scheme dark dark.png
 
 Two sentences have been said and a third is being spoken; what is on the page is what was heard.
 """
