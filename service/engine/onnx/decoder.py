@@ -18,7 +18,7 @@ from service.engine.onnx.sessions import Array, Graph, RotaryTable
 FIRST_ROOM = 32
 """Tokens that caches have room for at first; it doubles when it is full."""
 
-HIDDEN = np.float32(-1e9)
+HIDDEN = -1e9
 """Added to a score that must not count."""
 
 

@@ -6,7 +6,7 @@ Dimensions: S = samples, N = positions of the first convolution, T = frames, G =
 P = pooled frames, D = channels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,10 @@ TILE_FRAMES = 96
 """Frames of one run of the front end, which reads six positions of its first convolution each."""
 
 EPSILON = 1e-5
+
+
+Attend = Callable[[Floats, Floats, Floats], Floats]
+"""Queries, keys and values of rows, (G, D) each, to what attention makes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,8 @@ class Encoder:
             return Graph(folder / f"{name}.onnx", num_threads)
 
         layers = range(sizes.encoder_layers)
-        self._sizes = sizes
-        self._strided = [StridedWeights.of_layer(arrays, layer) for layer in layers]
+        self.sizes = sizes
+        self.strided = [StridedWeights.of_layer(arrays, layer) for layer in layers]
         self._front_end_in, self._front_end_out = graph("front_end_in"), graph("front_end_out")
         self._attention = graph("attention")
         self._layer_in = [graph(f"layer_{layer}_in") for layer in layers]
@@ -102,10 +106,7 @@ class Encoder:
         Raises:
             PlanInvalid: the plan is of another number of layers.
         """
-        if plan.num_layers != self._sizes.encoder_layers:
-            raise PlanInvalid(
-                f"expected {self._sizes.encoder_layers} strides, got {plan.num_layers}"
-            )
+        self.check(plan)
         frames = [self._front_end(samples) for samples in utterances]
         bounds = np.cumsum([0, *map(len, frames)]).tolist()
         x_TD = np.concatenate(frames)
@@ -113,25 +114,44 @@ class Encoder:
             x_TD = self._layer(x_TD, bounds, layer, stride)
         return [self._remembered(x_TD[start:end]) for start, end in pairwise(bounds)]
 
+    def check(self, plan: DepthPlan) -> None:
+        """Refuse a plan of another number of layers.
+
+        Raises:
+            PlanInvalid: it is.
+        """
+        if plan.num_layers != self.sizes.encoder_layers:
+            raise PlanInvalid(
+                f"expected {self.sizes.encoder_layers} strides, got {plan.num_layers}"
+            )
+
     def _front_end(self, samples_S: Floats) -> Floats:
         missing = max(0, RECEPTIVE_SAMPLES - len(samples_S))
         samples_S = np.pad(samples_S.astype(np.float32, copy=False), (0, missing))
         windows = np.lib.stride_tricks.sliding_window_view(samples_S, KERNELS[0])
-        windows = windows[:: CONV_STRIDES[0]]
-        tile = TILE_FRAMES * CONV_STRIDES[1] * CONV_STRIDES[2]
-        parts = [
-            self._front_end_in({"windows": np.ascontiguousarray(windows[start : start + tile])})
-            for start in range(0, len(windows), tile)
-        ]
-        y_ND, sum_N, square_N = (np.concatenate(part) for part in zip(*parts, strict=True))
+        y_ND, sum_N, square_N = self.first(windows[:: CONV_STRIDES[0]])
         count = y_ND.size
         mean = sum_N.sum(dtype=np.float64) / count
         variance = square_N.sum(dtype=np.float64) / count - mean**2
         mean_N1 = np.full((len(y_ND), 1), mean, np.float32)
         rate_N1 = np.full((len(y_ND), 1), (variance + EPSILON) ** -0.5, np.float32)
-        return self._convolved(y_ND, mean_N1, rate_N1, self._sizes.num_frames(len(samples_S)))
+        return self.convolved(y_ND, mean_N1, rate_N1, self.sizes.num_frames(len(samples_S)))
 
-    def _convolved(self, y_ND: Floats, mean_N1: Floats, rate_N1: Floats, num_frames: int) -> Floats:
+    def first(self, windows_NK: Floats) -> tuple[Floats, Floats, Floats]:
+        """Run the first convolution over its windows, (N, 127).
+
+        Shapes:
+            out: y_ND, and the sums of each position's channels and of their squares, (N,).
+        """
+        tile = TILE_FRAMES * CONV_STRIDES[1] * CONV_STRIDES[2]
+        parts = [
+            self._front_end_in({"windows": np.ascontiguousarray(windows_NK[start : start + tile])})
+            for start in range(0, len(windows_NK), tile)
+        ]
+        y_ND, sum_N, square_N = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return y_ND, sum_N, square_N
+
+    def convolved(self, y_ND: Floats, mean_N1: Floats, rate_N1: Floats, num_frames: int) -> Floats:
         """Run second and third convolution over positions that give `num_frames` frames."""
         parts: list[Floats] = []
         for start in range(0, num_frames, TILE_FRAMES):
@@ -154,10 +174,10 @@ class Encoder:
     def _layer(self, x_TD: Floats, bounds: Sequence[int], layer: int, stride: int) -> Floats:
         """Run one layer over the frames of all utterances, which lie between the bounds."""
         if stride == 0:
-            return self._bypass[layer].tiled({"x": x_TD}, {}, TILE_ROWS) if self._bypass else x_TD
+            return self.bypassed(layer, x_TD)
         if stride == 1:
             return self._rows(x_TD, bounds, layer, stride)
-        weights = self._strided[layer]
+        weights = self.strided[layer]
         spans = list(pairwise(bounds))
         parts = [pooled(x_TD[start:end], weights.pool_RD[stride]) for start, end in spans]
         row_bounds = np.cumsum([0, *map(len, parts)]).tolist()
@@ -172,20 +192,51 @@ class Encoder:
         half_G = np.concatenate(
             [np.arange(end - start) * (2 * stride) for start, end in pairwise(bounds)]
         )
-        cos_GR, sin_GR = self._rotary(half_G + (stride - 1))
         index_G = np.full(len(x_GD), STRIDES.index(stride))
-        rows = {"x": x_GD, "stride_index": index_G, "cos": cos_GR, "sin": sin_GR}
-        query, key, value = self._layer_in[layer].tiled_all(rows, {"place": self._place}, TILE_ROWS)
-        mixed_GD = np.empty_like(x_GD)
-        for start, end in pairwise(bounds):
-            named = (("query", query), ("key", key), ("value", value))
-            inputs = {name: part[None, start:end] for name, part in named}
-            mixed_GD[start:end] = self._attention(inputs)[0][0]
-        rows = {"x": x_GD, "mixed": mixed_GD, "stride_index": index_G}
+
+        def attend(query_GD: Floats, key_GD: Floats, value_GD: Floats) -> Floats:
+            mixed_GD = np.empty_like(query_GD)
+            for start, end in pairwise(bounds):
+                mixed_GD[start:end] = self.attended(
+                    query_GD[start:end], key_GD[None, start:end], value_GD[None, start:end]
+                )
+            return mixed_GD
+
+        return self.run_rows(layer, x_GD, half_G + (stride - 1), index_G, attend)
+
+    def run_rows(
+        self,
+        layer: int,
+        x_GD: Floats,
+        half_position_G: npt.NDArray[np.int64],
+        stride_index_G: npt.NDArray[np.int64],
+        attend: Attend,
+    ) -> Floats:
+        """Run one layer over rows of any utterances and strides.
+
+        Args:
+            layer: which.
+            x_GD: rows side by side.
+            half_position_G: middle of each row's group, in halves of a frame.
+            stride_index_G: index into `STRIDES` of each row's stride.
+            attend: mixes values for queries; knows whose rows are whose.
+        """
+        cos_GR, sin_GR = self._rotary(half_position_G)
+        rows = {"x": x_GD, "stride_index": stride_index_G, "cos": cos_GR, "sin": sin_GR}
+        parts = self._layer_in[layer].tiled_all(rows, {"place": self._place}, TILE_ROWS)
+        rows = {"x": x_GD, "mixed": attend(*parts), "stride_index": stride_index_G}
         return self._layer_out[layer].tiled(rows, {}, TILE_ROWS)
 
+    def attended(self, query_GD: Floats, key_1LD: Floats, value_1LD: Floats) -> Floats:
+        """Attend with the rows of one utterance to all of the keys given."""
+        return self._attention({"query": query_GD[None], "key": key_1LD, "value": value_1LD})[0][0]
+
+    def bypassed(self, layer: int, x_TD: Floats) -> Floats:
+        """Run what stands in for a skipped layer."""
+        return self._bypass[layer].tiled({"x": x_TD}, {}, TILE_ROWS) if self._bypass else x_TD
+
     def _remembered(self, x_TD: Floats) -> Memory:
-        pool = self._sizes.memory_pool
+        pool = self.sizes.memory_pool
         group = np.arange(-(-len(x_TD) // pool) * pool).clip(max=len(x_TD) - 1).reshape(-1, pool)
         states_TD, keys_values = self._memory({"x": x_TD, "group": group})
         return Memory(states_TD, keys_values)

@@ -17,18 +17,20 @@ class Graph:
     """One graph, loaded.
 
     Args:
-        path: of the `.onnx` file.
+        model: path of an `.onnx` file, or what is in one.
         num_threads: threads one run may use.
     """
 
-    def __init__(self, path: Path, num_threads: int) -> None:
+    def __init__(self, model: Path | bytes, num_threads: int) -> None:
         # By name: the runtime ships no types. 0.2 s, and only the engine that is loaded needs it.
         runtime: Any = import_module("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
         self._session: Any = runtime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            model if isinstance(model, bytes) else str(model),
+            sess_options=options,
+            providers=["CPUExecutionProvider"],
         )
         self._outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
