@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from service.scheduling.depth import DropDecider, deepest
 from service.scheduling.live import Round
 from service.scheduling.live_load import LiveLoad
 from service.settings import Settings
-from service.streaming.commands import Command, Packet, StreamConfig
+from service.streaming.commands import Command, Gap, Packet, Stop, StreamConfig
 from service.streaming.events import Event, Final, Partial
 from service.streaming.inbox import Inbox
 from service.streaming.measures import StreamMeasures
@@ -56,7 +56,7 @@ def packets(pcm: bytes, num_bytes: int = 3_200) -> Iterator[bytes]:
 
 
 def config(**changes: Any) -> StreamConfig:
-    return StreamConfig(**{"choice": DepthChoice(0.0), **changes})
+    return replace(StreamConfig(choice=DepthChoice(0.0)), **changes)
 
 
 class Rig:
@@ -99,7 +99,7 @@ class Rig:
     def say(self, pcm: bytes) -> None:
         self.inbox.put(Packet(pcm, self.clock.now_s))
 
-    def tell(self, *commands: Command) -> None:
+    def tell(self, *commands: Command | Gap) -> None:
         for command in commands:
             self.inbox.put(command)
         self.run()
@@ -131,6 +131,14 @@ class Rig:
         assert count, f"expected observations of {name}, got none"
         assert total is not None
         return total / count
+
+
+def played(pcm: bytes, packet_bytes: int = 3_200, rig: Rig | None = None) -> Rig:
+    """Play a sound to its end, and stop."""
+    rig = rig or Rig()
+    rig.play(pcm, packet_bytes)
+    rig.tell(Stop())
+    return rig
 
 
 @dataclass

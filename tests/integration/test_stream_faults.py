@@ -248,9 +248,7 @@ async def test_a_flood_is_held_to_its_speed_in_bounded_memory_and_hurts_nobody()
         flooding = asyncio.create_task(flooder.send(*packets(flood)))
         await flooder.read_until("partial")
         other = await app.transcribe(SENTENCE)
-        heard_s = max(
-            [message.end for message in flooder.messages if message.type in ("partial", "lag")]
-        )
+        heard_s = max(one.end for one in flooder.all("partial") + flooder.all("lag"))
         flooding.cancel()
         await asyncio.gather(flooding, return_exceptions=True)
 

@@ -1,13 +1,10 @@
 """One stream on the fake engine, round by round on a clock that stands still between them."""
 
-import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from service.engine.base import AUTO, DepthChoice, ListenInput, Samples
 from service.engine.fake import FakeEngine
@@ -24,20 +21,7 @@ from service.streaming.events import (
     Partial,
     Stats,
 )
-from tests.stream_kit import LOUD, Rig, config, one_sentence, packets, sound, words_of
-
-SCENES = st.lists(
-    st.tuples(st.sampled_from([0.1, 0.3, 0.7, 1.1, 2.3]), st.sampled_from([0.0, LOUD])),
-    min_size=1,
-    max_size=6,
-)
-
-
-def played(pcm: bytes, packet_bytes: int = 3_200, rig: Rig | None = None) -> Rig:
-    rig = rig or Rig()
-    rig.play(pcm, packet_bytes)
-    rig.tell(Stop())
-    return rig
+from tests.stream_kit import LOUD, Rig, config, one_sentence, packets, played, sound, words_of
 
 
 def test_a_sentence_becomes_partials_and_one_final() -> None:
@@ -391,71 +375,3 @@ def test_a_stream_that_failed_does_nothing_more() -> None:
 
     assert not rig.session.has_news
     assert rig.session.state_bytes == 0
-
-
-@settings(max_examples=25)
-@given(SCENES, st.integers(1, 7_001), st.integers(1, 7_001))
-def test_finals_do_not_depend_on_the_cut_of_the_byte_stream(
-    scene: list[tuple[float, float]], first_bytes: int, second_bytes: int
-) -> None:
-    pcm = sound(*scene)
-    first, second = played(pcm, first_bytes + 200), played(pcm, second_bytes + 200)
-
-    def content(rig: Rig) -> list[Final]:
-        return [dataclasses.replace(final, lag_s=0.0) for final in rig.finals]
-
-    assert content(first) == content(second)
-
-
-@settings(max_examples=40)
-@given(
-    SCENES,
-    st.integers(200, 20_000),
-    st.lists(
-        st.one_of(
-            st.just(Flush()),
-            st.builds(Gap, st.integers(1, 40_000), st.just(0.0)),
-            st.sampled_from([Configure(DepthChoice(d)) for d in (0.0, 0.5, 0.75)]),
-            st.just(Configure(endpointing_s=0.2)),
-            st.just(Marker("m")),
-        ),
-        max_size=4,
-    ),
-)
-def test_whatever_happens_the_promises_hold(
-    scene: list[tuple[float, float]], packet_bytes: int, commands: list[Gap | Flush]
-) -> None:
-    rig = Rig()
-    for stretch, command in zip(scene, [*commands, *[None] * len(scene)], strict=False):
-        rig.play(sound(stretch), packet_bytes)
-        if command is not None:
-            rig.tell(command)
-    rig.tell(Stop())
-
-    finals = rig.finals
-    assert [final.utt for final in finals] == list(range(len(finals)))
-    told = [one.end_s for one in rig.events if isinstance(one, Partial | Final | Lag)]
-    assert told == sorted(told)
-    for earlier, later in pairwise(finals):
-        assert earlier.end_s <= later.start_s + 0.3 + 0.1  # the lead reaches into the silence
-    for final in finals:
-        place = rig.events.index(final)
-        after = [one for one in rig.events[place:] if isinstance(one, Partial)]
-        assert all(one.utt > final.utt for one in after)
-        before = [one for one in rig.partials if one.utt == final.utt]
-        stable = [one.text[: one.stable_chars] for one in before]
-        assert all(final.text.startswith(text) for text in stable)
-    heard_s = sum(len(sound(stretch)) for stretch in scene[: len(scene)]) / 32_000
-    (done,) = rig.all(Done)
-    assert done is rig.events[-1]
-    assert done.stats.audio_s == pytest.approx(heard_s + done.stats.dropped_s, abs=1e-3)
-    assert done.stats.utterances == len(finals)
-    covered = [(final.start_s, final.end_s) for final in finals]
-    loud, at_s = [], 0.0
-    if not commands:
-        for duration_s, peak in scene:
-            loud += [(at_s, at_s + duration_s)] if peak and duration_s > 0.2 else []
-            at_s += duration_s
-    for start_s, end_s in loud:
-        inside = sum(max(0.0, min(e, end_s) - max(s, start_s)) for s, e in covered)
-        assert inside >= end_s - start_s - 0.04
