@@ -1,7 +1,8 @@
 r"""Find the plans a model offers: for each budget the one that did best on held-out speech.
 
-First every candidate is screened by the error of the encoder's output against the full teacher's
-on a little speech, then the best few are compared by word error rate. References of untranscribed
+First every candidate is screened by the error of the encoder's output against the full teacher's,
+both as the decoder sees them (pooled), on a little speech; then the best few are compared by word
+error rate. References of untranscribed
 speech are the full-depth teacher's text. The result is the checkpoint's `plans.json`.
 
     python -m model_store.recipes.search_plans --model DIR --teacher DIR \
@@ -16,14 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from model_store.backbones.base import PooledStates
 from model_store.checkpoint import load_checkpoint, save_catalogue
 from model_store.depth import STRIDES, DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.registry import Recogniser
 from model_store.training.measure import Recording, hear, held_out_recordings, word_error_rate
-from model_store.training.precision import autocast
 
 LADDER_BUDGETS = (7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.5, 1.0)
 SCREENING_S = 30.0
@@ -42,25 +42,28 @@ class Screen:
         self._samples_BS = pad_sequence(parts, batch_first=True)
         self._num_samples_B = torch.tensor([len(part) for part in parts])
         full = DepthPlan.full(model.num_layers)
-        self._reference_BTD = self._states(teacher, full)
-        frames_B = model.module.num_frames(self._num_samples_B)
-        self._valid_BT = torch.arange(self._reference_BTD.shape[1]) < frames_B[:, None]
-        self._variance = self._reference_BTD[self._valid_BT].var()
+        reference = self._memory(teacher, full)
+        self._reference_BPD = reference.states_BPD
+        rows = torch.arange(self._reference_BPD.shape[1])
+        self._valid_BP = rows < reference.num_rows_B[:, None]
+        self._variance = self._reference_BPD[self._valid_BP].var()
         self.errors: dict[str, float] = {}
 
     def __call__(self, plan: DepthPlan) -> float:
         """Give the squared error over the variance; each plan is computed once."""
         if str(plan) not in self.errors:
-            difference_BTD = self._states(self._model, plan) - self._reference_BTD
-            error = difference_BTD[self._valid_BT].square().mean() / self._variance
+            difference_BPD = self._memory(self._model, plan).states_BPD - self._reference_BPD
+            error = difference_BPD[self._valid_BP].square().mean() / self._variance
             self.errors[str(plan)] = float(error)
         return self.errors[str(plan)]
 
-    def _states(self, model: Recogniser, plan: DepthPlan) -> Tensor:
+    def _memory(self, model: Recogniser, plan: DepthPlan) -> PooledStates:
         schedule = DepthSchedule.constant(plan)
-        with torch.inference_mode(), autocast():
+        with torch.inference_mode():
             encoded = model.module.encode(self._samples_BS, self._num_samples_B, schedule)
-        return encoded.states_BTD.float()
+            # A plan may be coarse where the student's decoder does not look closer.
+            pooled = self._model.module.decoder.pool(encoded)
+        return PooledStates(pooled.states_BPD.float(), pooled.num_rows_B)
 
 
 def main() -> None:

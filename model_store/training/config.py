@@ -89,6 +89,8 @@ class LossConfig:
         end: cross-entropy of the end token, beside its part in the others.
         kl: KL(reference || student) on the output posteriors.
         features: squared error of the encoder output over the reference's variance.
+        features_of: `frames` as the encoder gives them, or `memory`, pooled as the decoder sees them:
+            what lies between the pooled frames then costs nothing.
         kl_per, task_per, features_per: what the sums are divided by.
     """
 
@@ -99,6 +101,7 @@ class LossConfig:
     kl_per: Normalisation = "token"
     task_per: Normalisation = "token"
     features_per: Normalisation = "token"
+    features_of: Literal["frames", "memory"] = "frames"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

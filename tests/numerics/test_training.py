@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model_store.backbones import SpeechModule
+from model_store.backbones.base import EncoderStates
 from model_store.checkpoint import load_checkpoint, save_checkpoint
 from model_store.depth import PlanCatalogue
 from model_store.recipes.factorise import inherit, untrained_student
@@ -21,7 +22,8 @@ from model_store.training.config import (
     SamplingConfig,
 )
 from model_store.training.data import Batches
-from model_store.training.loop import Trainer
+from model_store.training.loop import Trainer, as_memory
+from model_store.training.losses import Targets, feature_error
 from model_store.training.reference import Reference
 from tests.numerics.backbones import (
     BACKBONES,
@@ -150,3 +152,32 @@ def test_three_steps_change_the_layers_and_leave_the_front_end(
     assert evaluated == [3]
     log = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in log] == [1, 2, 3]
+
+
+def test_what_the_decoder_does_not_see_costs_nothing(teacher: SpeechModule) -> None:
+    student = student_of(teacher)
+    frames_B = torch.tensor([9, 5])
+    wanted_BTD = torch.randn(2, 9, student.config.dim, generator=torch.Generator().manual_seed(0))
+    frame_BT = torch.arange(9) < frames_B[:, None]
+    # Neighbours that change places, two by two, are the same to a decoder that pools two frames.
+    order = [1, 0, 3, 2, 5, 4, 7, 6, 8]
+    given_BTD = wanted_BTD.clone()
+    given_BTD[0] = wanted_BTD[0, order]
+    nothing = torch.zeros(2, 0)
+    targets = Targets(wanted_BTD, frame_BT, *[nothing] * 5)
+
+    memory_BPD, pooled = as_memory(student, EncoderStates(given_BTD, frames_B), targets)
+
+    assert pooled.frame_BT.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
+    assert float(feature_error(given_BTD, targets)[0].max()) > 0.1
+    assert float(feature_error(memory_BPD.detach(), pooled)[pooled.frame_BT].max()) < 1e-9
+
+
+def test_features_may_be_compared_as_the_decoder_sees_them(
+    teacher: SpeechModule, tmp_path: Path
+) -> None:
+    references = references_of(teacher, tmp_path)
+    loss = dataclasses.replace(RUN.loss, features_of="memory")
+    run = dataclasses.replace(RUN, loss=loss)
+
+    assert changed_by(student_of(teacher), references, run, tmp_path / "run")
