@@ -180,6 +180,35 @@ async def test_a_file_and_a_stream_share_the_engine() -> None:
     assert client.text.startswith("alpha bravo charlie delta")
 
 
+async def test_beside_a_stream_a_file_takes_one_window_a_step() -> None:
+    sizes: list[int] = []
+    engine = FakeEngine(before_step=lambda windows, _plan: sizes.append(len(windows)))
+    async with serving(engine, batch_windows=4) as app, httpx.AsyncClient() as http:
+        url = f"http://127.0.0.1:{app.port}/transcribe?format=text"
+        await http.post(url, content=wav_bytes(40.0))
+        alone, sizes[:] = list(sizes), []
+        client = await app.connect()
+        await client.send(sound((0.1, 0.0)))
+        await until(lambda: app.service.admission.streams.num_taken == 1)
+        await http.post(url, content=wav_bytes(40.0))
+
+    assert max(alone) == 4
+    assert set(sizes) == {1}
+
+
+async def test_readiness_says_when_no_stream_would_be_taken() -> None:
+    async with serving(max_streams=1) as app, httpx.AsyncClient() as http:
+        url = f"http://127.0.0.1:{app.port}/readyz"
+        client = await app.connect()
+        before = (await http.get(url)).status_code
+        await client.send(sound((0.1, 0.0)))
+        await until(lambda: app.service.admission.streams.full)
+        answer = await http.get(url)
+
+    assert before == 200
+    assert (answer.status_code, answer.json()["reason"]) == (503, "saturated")
+
+
 async def test_a_model_that_does_not_stream_says_so() -> None:
     class FilesOnly(FakeEngine):
         def load(self) -> ModelInfo:

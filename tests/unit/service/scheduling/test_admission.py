@@ -132,3 +132,47 @@ def test_leases_never_hold_more_than_there_is_and_give_all_back(sizes: list[int]
             assert memory.used_bytes == first.held_bytes + second.held_bytes <= 100
 
     assert memory.used_bytes == 0
+
+
+def test_streams_have_places_of_their_own() -> None:
+    admission = Admission(1, FakeClock(), max_streams=1)
+    admission.loaded()
+
+    with admission.streams.hold():
+        assert admission.saturated
+        with admission.enter(), admission.work():
+            pass
+        with (
+            pytest.raises(Overloaded, match="free place among 1"),
+            admission.enter(admission.streams),
+        ):
+            pass
+
+    assert not admission.saturated
+
+
+def test_a_file_takes_no_place_of_a_stream() -> None:
+    admission = Admission(1, FakeClock(), max_streams=1)
+    admission.loaded()
+
+    with admission.work(), admission.enter(admission.streams), admission.streams.hold():
+        assert admission.streams.full
+
+
+async def test_who_has_no_end_of_its_own_is_told_of_a_drain() -> None:
+    admission = Admission(1, FakeClock())
+    waiting = asyncio.create_task(admission.until_draining())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    admission.drain()
+
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_a_cut_off_is_a_drain_as_well() -> None:
+    admission = Admission(1, FakeClock())
+
+    admission.cut_off()
+
+    await asyncio.wait_for(admission.until_draining(), 1)
