@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 PACKET_S = 0.1
-PACKET_SAMPLES = round(PACKET_S * SAMPLE_RATE_HZ)
+PACKET_SAMPLES = SAMPLE_RATE_HZ // 10
 MAX_WAITING_PACKETS = 600
 """A minute of microphone that a slow line has not taken; what comes then is lost."""
 
