@@ -60,7 +60,9 @@ class Variant:
         return {
             "chunk_frames": self.chunk_frames,
             "method": self.rule.method,
+            "agreeing": self.rule.agreeing,
             "edge_s": self.rule.edge_s,
+            "min_logprob": max(self.rule.min_logprob, -99.0),
             "reuse": self.reuse,
             "every": self.every,
             "two_pass": self.two_pass,
@@ -149,15 +151,21 @@ def main() -> None:
 
 def variants(options: argparse.Namespace) -> list[Variant]:
     """List what the command line spans; two-pass finals come last."""
-    spanned = itertools.product(options.chunk_frames, options.rule, options.feed, options.every)
+    spanned = itertools.product(
+        options.chunk_frames, options.rule, options.agreeing, options.feed, options.every
+    )
     found = [
-        Variant(chunk_frames, _rule(rule), feed == "reuse", every)
-        for chunk_frames, rule, feed, every in spanned
+        Variant(chunk_frames, _rule(rule, agreeing), feed == "reuse", every)
+        for chunk_frames, rule, agreeing, feed, every in spanned
     ]
     if options.two_pass:
         found.append(
             Variant(
-                options.chunk_frames[0], _rule(options.rule[0]), reuse=True, every=1, two_pass=True
+                options.chunk_frames[0],
+                _rule(options.rule[0], options.agreeing[0]),
+                reuse=True,
+                every=1,
+                two_pass=True,
             )
         )
     return found
@@ -245,17 +253,17 @@ def _told(streams: Sequence[Stream]) -> dict[str, float]:
 def _named(way: Variant) -> str:
     feed = "reuse" if way.reuse else "anew"
     passes = ", two-pass" if way.two_pass else ""
-    return f"{way.rule.method} {way.rule.edge_s:g} s, {feed}, every {way.every}{passes}"
+    return f"{way.rule.method} {way.rule.agreeing} {way.rule.edge_s:g} s {way.rule.min_logprob:g}, {feed}, every {way.every}{passes}"
 
 
-def _rule(text: str) -> CommitRule:
-    """Read METHOD or METHOD:EDGE_S."""
-    name, _, edge_s = text.partition(":")
+def _rule(text: str, agreeing: int) -> CommitRule:
+    """Read METHOD, METHOD:EDGE_S or METHOD:EDGE_S:MIN_LOGPROB."""
+    name, *numbers = text.split(":")
     method = next((one for one in get_args(Method) if one == name), None)
     if method is None:
         raise SystemExit(f"expected one of {get_args(Method)}, got {name!r}")
-    rule = CommitRule(method=method)
-    return replace(rule, edge_s=float(edge_s)) if edge_s else rule
+    given = dict(zip(("edge_s", "min_logprob"), map(float, numbers), strict=False))
+    return replace(CommitRule(method=method, agreeing=agreeing), **given)
 
 
 def _parse() -> argparse.Namespace:
@@ -265,13 +273,15 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--nth", type=int, default=1, help="every n-th utterance alone")
     parser.add_argument("--plan", action="append", help="default: the ladder")
     parser.add_argument("--chunk-frames", type=int, action="append")
-    parser.add_argument("--rule", action="append", help="METHOD or METHOD:EDGE_S")
+    parser.add_argument("--rule", action="append", help="METHOD[:EDGE_S[:MIN_LOGPROB]]")
+    parser.add_argument("--agreeing", type=int, action="append", help="updates in a row")
     parser.add_argument("--feed", action="append", choices=("reuse", "anew"))
     parser.add_argument("--every", type=int, action="append")
     parser.add_argument("--two-pass", action="store_true")
     options = parser.parse_args()
     options.chunk_frames = options.chunk_frames or [24]
     options.rule = options.rule or [CommitRule().method]
+    options.agreeing = options.agreeing or [CommitRule().agreeing]
     options.feed = options.feed or ["reuse"]
     options.every = options.every or [1]
     return options

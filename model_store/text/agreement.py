@@ -7,7 +7,7 @@ audio there is. Some of them are committed, which nothing takes back, the rest i
     |so| |said| |the|  |cap| |tain|  audio ends
                        '- commit? -'
 
-Two signs that a token will stay: the update before wrote the same (LocalAgreement-2), and the
+Two signs that a token will stay: the updates before wrote the same (LocalAgreement), and the
 decoder's attention was not yet at the end of the audio when it wrote it (AlignAtt).
 
 Source: Liu et al., Low-Latency Sequence-to-Sequence Speech Recognition, arXiv 2005.11185
@@ -31,9 +31,11 @@ class CommitRule:
     """When a token counts as settled.
 
     Args:
-        method: two updates agree on it, attention stays off the edge, or both.
+        method: updates agree on it, attention stays off the edge, or both.
+        agreeing: updates in a row that have to.
         edge_s: audio at the end that attention must not have reached.
-        min_logprob: tokens below, and those after them, wait.
+        min_logprob: a token below waits for more audio, and those after it with it ...
+        patience_s: ... until so much audio lies behind it.
         most_tentative: tokens an update may write after the committed ones.
         unheard_s: audio behind the last token from which on an end token is doubted: a decoder
             that once closed a sentence may go deaf to what follows, so it has to say once what it
@@ -41,8 +43,10 @@ class CommitRule:
     """
 
     method: Method = "both"
+    agreeing: int = 2
     edge_s: float = 0.4
     min_logprob: float = -np.inf
+    patience_s: float = 2.5
     most_tentative: int = 32
     unheard_s: float = 1.5
 
@@ -82,12 +86,13 @@ class Committer:
     def __init__(self, rule: CommitRule, row_s: float) -> None:
         self._rule = rule
         self._edge_rows = rule.edge_s / row_s
-        self._tentative: tuple[int, ...] = ()
+        self._patience_rows = rule.patience_s / row_s
+        self._before: tuple[tuple[int, ...], ...] = ()
 
     @property
     def tentative(self) -> tuple[int, ...]:
         """Tokens that the last update wrote and nobody committed: a good guess at the next one's."""
-        return self._tentative
+        return self._before[-1] if self._before else ()
 
     def at_edge(self, position_row: float, num_rows: int) -> bool:
         """Say whether attention has come to the end of the audio."""
@@ -96,20 +101,34 @@ class Committer:
     def commit(self, update: Update) -> int:
         """Give how many of an update's tokens to commit, from the first."""
         settled = len(update.tokens) if update.ended else self._settled(update)
-        self._tentative = tuple(update.tokens[settled:])
+        latest = (*self._before, tuple(update.tokens))[1 - self._rule.agreeing :]
+        self._before = tuple(tokens[settled:] for tokens in latest)
         return settled
 
     def _settled(self, update: Update) -> int:
         watched = bool(update.position_rows)
-        settled = _before(update.logprobs, self._rule.min_logprob)
+        settled = self._sure(update)
         if update.stopped:
             settled = min(settled, max(0, len(update.tokens) - 1))
         if self._rule.method != "attention" or not watched:
-            settled = min(settled, _common_prefix(self._tentative, update.tokens))
+            settled = min(settled, self._agreed(update))
         if self._rule.method != "agreement" and watched:
             early = [not self.at_edge(row, update.num_rows) for row in update.position_rows]
             settled = min(settled, early.index(False) if False in early else len(early))
         return settled
+
+    def _agreed(self, update: Update) -> int:
+        if len(self._before) < self._rule.agreeing - 1:
+            return 0
+        return min(_common_prefix(tokens, update.tokens) for tokens in self._before)
+
+    def _sure(self, update: Update) -> int:
+        rows = update.position_rows or [-np.inf] * len(update.tokens)
+        for index, (logprob, row) in enumerate(zip(update.logprobs, rows, strict=True)):
+            waited = row < update.num_rows - self._patience_rows
+            if logprob < self._rule.min_logprob and not waited:
+                return index
+        return len(update.tokens)
 
 
 def expected_rows(weights_HUP: np.ndarray) -> list[float]:
@@ -132,13 +151,6 @@ def stable_words(words: Sequence[WordPiece], committed: int) -> int:
     """
     begun = sum(word.start_token < committed for word in words)
     return max(0, begun - 1)
-
-
-def _before(logprobs: Sequence[float], least: float) -> int:
-    for index, logprob in enumerate(logprobs):
-        if logprob < least:
-            return index
-    return len(logprobs)
 
 
 def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:

@@ -77,6 +77,7 @@ def test_the_command_line_spans_variants() -> None:
     options = argparse.Namespace(
         chunk_frames=[24, 48],
         rule=["both:0.5", "agreement"],
+        agreeing=[3],
         feed=["anew"],
         every=[1],
         two_pass=True,
@@ -87,14 +88,14 @@ def test_the_command_line_spans_variants() -> None:
     assert [(one.chunk_frames, one.rule.method) for one in found] == [
         (24, "both"), (24, "agreement"), (48, "both"), (48, "agreement"), (24, "both"),
     ]  # fmt: skip
-    assert found[0].rule.edge_s == 0.5
+    assert (found[0].rule.edge_s, found[0].rule.agreeing) == (0.5, 3)
     assert [one.two_pass for one in found] == [False] * 4 + [True]
     assert not found[0].reuse
 
 
 def test_a_rule_that_is_none_is_refused() -> None:
     options = argparse.Namespace(
-        chunk_frames=[24], rule=["guess"], feed=["reuse"], every=[1], two_pass=False
+        chunk_frames=[24], rule=["guess"], agreeing=[2], feed=["reuse"], every=[1], two_pass=False
     )
 
     with pytest.raises(SystemExit, match="got 'guess'"):

@@ -39,6 +39,15 @@ def test_agreement_commits_what_two_updates_begin_with() -> None:
     assert rule.tentative == (4, 5)
 
 
+def test_as_many_updates_agree_as_the_rule_asks_for() -> None:
+    rule = Committer(CommitRule(method="agreement", agreeing=3), ROW_S)
+
+    settled = [rule.commit(update(tokens)) for tokens in ([1, 2, 3], [1, 2, 4], [1, 2, 4, 5])]
+
+    assert settled == [0, 0, 2]
+    assert rule.commit(update([4, 5])) == 1  # the update before last had no second one
+
+
 def test_agreement_compares_with_what_was_left_of_the_last_update() -> None:
     rule = committer("agreement")
     rule.commit(update([1, 2, 3]))
@@ -91,9 +100,17 @@ def test_everything_is_committed_at_the_end(method: Method) -> None:
 
 
 def test_a_token_that_is_a_guess_waits_with_those_after_it() -> None:
-    rule = Committer(CommitRule(method="attention", min_logprob=-1.0), ROW_S)
+    rule = CommitRule(method="attention", min_logprob=-1.0, patience_s=2.0)
+    guess = Update([1, 2, 3], [-0.5, -1.5, -0.1], [0.0, 1.0, 2.0], 12)
 
-    assert rule.commit(Update([1, 2, 3], [-0.5, -1.5, -0.1], [0.0, 1.0, 2.0], 100)) == 1
+    assert Committer(rule, ROW_S).commit(guess) == 1
+
+
+def test_nobody_waits_for_ever() -> None:
+    rule = CommitRule(method="attention", min_logprob=-1.0, patience_s=2.0)
+    guess = Update([1, 2, 3], [-0.5, -1.5, -1.5], [0.0, 1.0, 12.0], 30)
+
+    assert Committer(rule, ROW_S).commit(guess) == 2
 
 
 def test_a_token_that_closes_the_text_waits() -> None:
