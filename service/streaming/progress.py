@@ -9,7 +9,7 @@ from service.streaming.measures import StreamMeasures
 LAG_EVERY_S = 0.4
 """Of stream time between two messages that move `end`; half a second is promised."""
 _MERGED_SAMPLES = SAMPLE_RATE_HZ // 50
-"""Packets shorter than 20 ms are counted with the one before, as if they had come with it."""
+"""Packets are counted together, as if they had come with the first, up to 20 ms."""
 
 
 class Progress:
@@ -22,7 +22,9 @@ class Progress:
     def __init__(self, measures: StreamMeasures) -> None:
         self._measures = measures
         self._arrivals: deque[tuple[int, float]] = deque()
+        self._last_start = self._last_end = 0  # of what was noted last
         self._end = 0
+        self._covered_arrived_s: float | None = None
 
     @property
     def end_s(self) -> float:
@@ -31,22 +33,25 @@ class Progress:
 
     def arrived(self, end: int, arrived_s: float) -> None:
         """Note a packet that ends at a position."""
-        if self._arrivals and end - self._arrivals[-1][0] < _MERGED_SAMPLES:
+        if self._arrivals and end - self._last_start < _MERGED_SAMPLES:
             arrived_s = self._arrivals.pop()[1]
+        else:
+            self._last_start = self._last_end
         self._arrivals.append((end, arrived_s))
+        self._last_end = end
 
     def arrival_of(self, position: int, now_s: float) -> float:
         """When a sample came; now, if it is accounted for already."""
         return next((at_s for end, at_s in self._arrivals if end >= position), now_s)
 
     def cover(self, position: int, now_s: float) -> float:
-        """Move `end` for a message that leaves now; give the lag of what it covers anew."""
+        """Move `end` for a message that leaves now; give the age of the last packet it covers."""
         self._end = max(self._end, position)
-        lag_s = 0.0
         while self._arrivals and self._arrivals[0][0] <= self._end:
-            lag_s = max(0.0, now_s - self._arrivals.popleft()[1])
-            self._measures.lag(lag_s)
-        return lag_s
+            self._covered_arrived_s = self._arrivals.popleft()[1]
+            self._measures.lag(max(0.0, now_s - self._covered_arrived_s))
+        arrived_s = now_s if self._covered_arrived_s is None else self._covered_arrived_s
+        return max(0.0, now_s - arrived_s)
 
     def lag_due(self, covered: int, received: int, now_s: float) -> Lag | None:
         """Move `end` by a message of its own, once it has got far enough ahead."""
