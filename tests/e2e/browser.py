@@ -28,6 +28,8 @@ QUIET = (
     "--autoplay-policy=no-user-gesture-required",
 )
 CAPTURE_HZ = 48_000
+BYTES_PER_S = 32_000
+"""Of the sound on the wire: 16 kHz, 16 bits."""
 PATIENCE_MS = 30_000
 DEPTHS = (8, 4, 2, 1)
 
@@ -146,3 +148,9 @@ def until(page: Page, condition: Callable[[], object]) -> None:
             return
         page.wait_for_timeout(20)
     raise AssertionError("expected the condition to hold by now, it does not")
+
+
+def speak(page: Page, wire: Wire) -> None:
+    """Start the microphone and wait until half a second of sound has come over the wire."""
+    page.get_by_role("button", name="Microphone").click()
+    until(page, lambda: wire.connections and len(wire.last.pcm) >= BYTES_PER_S // 2)
