@@ -43,7 +43,7 @@ class CommitRule:
     """
 
     method: Method = "both"
-    agreeing: int = 2
+    agreeing: int = 3
     edge_s: float = 0.4
     min_logprob: float = -np.inf
     patience_s: float = 2.5

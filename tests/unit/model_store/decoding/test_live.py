@@ -54,7 +54,9 @@ class Decoder:
 
 def transcript(method: Method = "agreement", *, reuse: bool = True) -> LiveTranscript:
     model = LiveModel(prompt=PROMPT, end_token=END, row_s=ROW_S, reuse=reuse)
-    return LiveTranscript(model, CommitRule(method=method, edge_s=0.35, most_tentative=LIMIT))
+    return LiveTranscript(
+        model, CommitRule(method=method, agreeing=2, edge_s=0.35, most_tentative=LIMIT)
+    )
 
 
 def update(

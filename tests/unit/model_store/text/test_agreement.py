@@ -28,7 +28,7 @@ def update(
 
 
 def committer(method: Method, edge_s: float = 0.4) -> Committer:
-    return Committer(CommitRule(method=method, edge_s=edge_s), ROW_S)
+    return Committer(CommitRule(method=method, agreeing=2, edge_s=edge_s), ROW_S)
 
 
 def test_agreement_commits_what_two_updates_begin_with() -> None:
