@@ -1,9 +1,10 @@
 """CPU time of a file, by engine and budget, beside published recognisers in the same run.
 
-    OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.cpu_time --clip FILE --peers CACHE > cpu.json
+    OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.cpu_time --clip FILE... --peers CACHE > cpu.json
 
-Every recogniser hears the same samples, tiled to a length, one thread, one utterance at a time,
-from samples in memory to text. Rounds go over all of them in turn, so that a machine which is not
+Every recogniser hears the same samples, one thread, one utterance at a time, from samples in memory
+to text. They are clips one after the other, cut to a length: name enough of them, since a sentence
+said again and again is heard twice by whoever guards against loops. Rounds go over all of them in turn, so that a machine which is not
 quiet disturbs each alike. A figure is user CPU seconds of the process for a second of audio:
 median, lowest and highest of the rounds. The rest of the machine counts least in the lowest.
 """
@@ -42,7 +43,7 @@ DEFAULT_PEERS = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure from the command line."""
     options = _parse(arguments)
-    samples = tiled(read_audio(options.clip), options.seconds)
+    samples = joined([read_audio(path) for path in options.clip], options.seconds)
     heard = dict(recognisers(options))
     spent: dict[str, list[float]] = {name: [] for name in heard}
     texts = {name: hear(samples) for name, hear in heard.items()}
@@ -96,10 +97,17 @@ def user_seconds(hear: Hear, samples: Samples) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
 
 
-def tiled(samples: Samples, seconds: float) -> Samples:
-    """Repeat a clip up to a length."""
-    length = round(seconds * SAMPLE_RATE_HZ)
-    return np.tile(samples, -(-length // len(samples)))[:length]
+def joined(clips: Sequence[Samples], seconds: float) -> Samples:
+    """Put clips one after the other and cut them to a length.
+
+    Raises:
+        SystemExit: they are shorter than that.
+    """
+    samples = np.concatenate(clips)
+    if len(samples) < round(seconds * SAMPLE_RATE_HZ):
+        got_s = len(samples) / SAMPLE_RATE_HZ
+        raise SystemExit(f"expected clips of {seconds:g} s or more together, got {got_s:.1f} s")
+    return samples[: round(seconds * SAMPLE_RATE_HZ)]
 
 
 def _at(model: LoadedModel, plan: DepthPlan) -> Hear:
@@ -114,7 +122,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="moonshine-base-elastic")
     parser.add_argument("--engine-cache", type=Path, default=Path.home() / ".cache/elastic-asr")
-    parser.add_argument("--clip", type=Path, required=True)
+    parser.add_argument("--clip", type=Path, required=True, nargs="+")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--torch", action="store_true", help="also the engine on torch")

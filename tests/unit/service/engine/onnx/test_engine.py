@@ -1,0 +1,73 @@
+"""The engine behind the seam, on a tiny checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.engine import choose_engine, create_engine
+from service.engine.base import Window
+from service.engine.onnx import build_onnx_engine, create_onnx_engine
+from service.errors import DropOutOfRange, ModelUnusable
+from tests.numerics.backbones import NUM_LAYERS
+from tests.onnx_kit import windows, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "tiny", "moonshine")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_windows_become_segments_with_their_cost(folder: Path, cache: Path) -> None:
+    engine = create_onnx_engine(str(folder), num_threads=1, cache=cache)
+
+    info = engine.load()
+
+    assert (info.name, info.layers_total) == ("tiny", NUM_LAYERS)
+    (samples,) = windows(20_000)
+    silent = Window(np.zeros(16_000, np.float32), 0.0, 1.0, speech=False)
+    spoken = Window(samples, 1.0, 2.25, speech=True)
+    full = engine.transcribe([silent, spoken], info.offered[0])
+    half = engine.transcribe([spoken], engine.choose(0.5, None, "uniform"))
+    assert full.segments[0].no_speech
+    assert all(1.0 <= word.start_s < word.end_s <= 2.25 for word in full.segments[1].words)
+    assert 0 < half.cost.encoder_flops < full.cost.encoder_flops
+    assert half.cost.full_flops >= half.cost.flops
+    with pytest.raises(DropOutOfRange):
+        engine.choose(1.0, None, "ladder")
+
+
+def test_the_name_onnx_is_this_engine(folder: Path, cache: Path) -> None:
+    engine = create_engine(
+        "onnx", model=str(folder), num_threads=1, cache=cache, fake_realtime_factor=0.0
+    )
+
+    assert engine.load().name == "tiny"
+
+
+@pytest.mark.parametrize("backbone", ["whisper", None])
+def test_a_model_it_cannot_run_is_unusable(tmp_path: Path, backbone: str | None) -> None:
+    folder = tmp_path / "other"
+    if backbone:
+        write_checkpoint(folder, backbone)
+
+    with pytest.raises(ModelUnusable, match="expected"):
+        create_onnx_engine(str(folder), num_threads=1, cache=tmp_path / "cache").load()
+    with pytest.raises(ModelUnusable, match="expected"):
+        build_onnx_engine(str(folder), tmp_path / "cache")
+
+
+def test_auto_is_torch_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_engine("m") == "torch"
+
+    def absent(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr("service.engine.find_spec", absent)
+
+    assert choose_engine("m") == "onnx"
