@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         default=10.0, gt=0, description="Time a message waits for a client that does not read."
     )
     two_pass_finals: bool = Field(
-        default=False,
+        default=True,
         description="Hear each utterance once more, whole, for its final; not under load.",
     )
     max_requests: int = Field(default=16, ge=1, description="Files in work at once; more get 503.")
