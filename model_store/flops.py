@@ -188,6 +188,24 @@ def live_decoder_flops(sizes: ModelSizes, new_rows: int, calls: Iterable[Decoder
 
 
 @dataclass(frozen=True, slots=True)
+class LiveCosts:
+    """What live streams of a model cost; see `decoding.live_runner.LiveFormula`."""
+
+    sizes: ModelSizes
+
+    def chunk(
+        self, plan: DepthPlan, first_frame: int, num_frames: int, cached_rows: Sequence[int]
+    ) -> int:
+        """Count front end and layers over one chunk."""
+        front_end = live_front_end_flops(self.sizes, first_frame, num_frames)
+        return front_end + chunk_flops(self.sizes, plan, num_frames, cached_rows)
+
+    def decoder(self, new_rows: int, calls: Sequence[DecoderCall]) -> int:
+        """Count keys and values of new pooled frames, and calls of the decoder."""
+        return live_decoder_flops(self.sizes, new_rows, calls)
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
     """Operations of a transcript: all, the encoder's, and all of them had every layer run."""
 

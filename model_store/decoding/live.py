@@ -310,6 +310,30 @@ def write(
             transcripts[index].take(scored)
 
 
+def bring_up_to_date(
+    transcripts: Sequence[LiveTranscript],
+    num_rows: Sequence[int],
+    most_tokens: Sequence[int],
+    ended: Sequence[bool],
+    call: Callable[[Sequence[tuple[int, Feed]]], Sequence[Scored]],
+) -> None:
+    """Open an update of each transcript, run them together, and close them.
+
+    Args:
+        transcripts: with no update under way.
+        num_rows: pooled frames that there are, one entry a transcript here and below.
+        most_tokens: limit of each whole transcript.
+        ended: whether each utterance has.
+        call: as `write` takes it.
+    """
+    updates = list(zip(transcripts, num_rows, most_tokens, ended, strict=True))
+    for transcript, rows, most, end in updates:
+        transcript.open_update(rows, most, ended=end)
+    write(transcripts, call)
+    for transcript, _, _, end in updates:
+        transcript.close_update(ended=end)
+
+
 def _stacked(weights_HP: Sequence[Array], num_rows: int) -> Array:
     """Give (H, U, P) of weights over the frames there were; later frames had none."""
     heads = weights_HP[0].shape[0]

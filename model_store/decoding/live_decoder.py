@@ -13,7 +13,14 @@ from torch import Tensor
 from model_store.backbones.attention import CrossAttention, pool_memory
 from model_store.backbones.blocks import DecoderBlock
 from model_store.backbones.moonshine import Moonshine
-from model_store.decoding.live import Array, DecoderCall, Feed, LiveTranscript, Scored, write
+from model_store.decoding.live import (
+    Array,
+    DecoderCall,
+    Feed,
+    LiveTranscript,
+    Scored,
+    bring_up_to_date,
+)
 from model_store.decoding.live_cache import SideBySideCache, TranscriptMemory
 
 
@@ -95,17 +102,14 @@ class LiveDecoder:
             most_tokens: limit of each whole transcript.
             ended: whether each utterance has.
         """
-        transcripts = [state.transcript for state in states]
-        for state, most, end in zip(states, most_tokens, ended, strict=True):
-            state.transcript.open_update(state.memory.num_rows, most, ended=end)
         audio: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
         def call(wanted: Sequence[tuple[int, Feed]]) -> list[Scored]:
             return self._call([(states[index], feed) for index, feed in wanted], audio)
 
-        write(transcripts, call)
-        for transcript, end in zip(transcripts, ended, strict=True):
-            transcript.close_update(ended=end)
+        transcripts = [state.transcript for state in states]
+        num_rows = [state.memory.num_rows for state in states]
+        bring_up_to_date(transcripts, num_rows, most_tokens, ended, call)
 
     def _whole_groups(self, state: DecoderState, new_TD: Tensor, ended: bool) -> Tensor:  # noqa: FBT001 one of a row
         frames_TD = new_TD if state.tail_TD is None else torch.cat([state.tail_TD, new_TD])

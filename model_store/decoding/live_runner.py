@@ -1,0 +1,279 @@
+"""Live utterances: samples in as they come, words out that settle, every frame encoded once.
+
+    samples --whole chunks--> encoder --frames--> decoder's memory --update--> words
+       '- all kept as int16, for a second pass with full context at the end
+
+Needs no torch: what has tensors is a machine's, torch's or an engine's.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias
+
+import numpy as np
+
+from model_store.decoding.live import DecoderCall, LiveModel
+from model_store.decoding.live_step import LiveCost, LiveRequest, LiveResult
+from model_store.decoding.live_utterance import Decoder, Encoder, Framing, LiveUtterance, Samples
+from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader, WindowTranscript
+from model_store.depth import DepthPlan
+from model_store.text.agreement import stable_words
+from model_store.text.tokens import Tokenizer
+
+SECOND_PASS_WINDOWS = 4
+"""Whole utterances that are heard again together."""
+
+Request: TypeAlias = LiveRequest[LiveUtterance[Encoder, Decoder]]
+Share: TypeAlias = tuple[LiveRequest[LiveUtterance[Encoder, Decoder]], LiveCost]
+
+
+class LiveMachine(Protocol[Encoder, Decoder]):
+    """Runs a model's tensors for all streams that are due; each list has one entry a stream."""
+
+    def open(self) -> tuple[Encoder, Decoder]:
+        """Begin an utterance."""
+        ...
+
+    def check(self, plan: DepthPlan, encoder: Encoder) -> None:
+        """Refuse a plan that an utterance cannot go on with.
+
+        Raises:
+            PlanInvalid: it cannot.
+        """
+        ...
+
+    def encode(
+        self, encoders: Sequence[Encoder], samples: Sequence[Samples], plans: Sequence[DepthPlan]
+    ) -> Sequence[Any]:  # Any: of the machine's own, for `hear`
+        """Encode one chunk of each."""
+        ...
+
+    def hear(self, decoders: Sequence[Decoder], frames: Sequence[Any]) -> list[int]:
+        """Take in what was encoded; give the pooled frames that each stream gained."""
+        ...
+
+    def complete(self, decoders: Sequence[Decoder]) -> list[int]:
+        """Complete the last group of frames of streams that end; give what each gained."""
+        ...
+
+    def write(
+        self, decoders: Sequence[Decoder], most_tokens: Sequence[int], ended: Sequence[bool]
+    ) -> None:
+        """Bring transcripts up to date with what they have heard."""
+        ...
+
+
+class LiveFormula(Protocol):
+    """Estimated operations."""
+
+    def chunk(
+        self, plan: DepthPlan, first_frame: int, num_frames: int, cached_rows: Sequence[int]
+    ) -> int:
+        """Count front end and layers over one chunk."""
+        ...
+
+    def decoder(self, new_rows: int, calls: Sequence[DecoderCall]) -> int:
+        """Count keys and values of new pooled frames, and calls of the decoder."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveParts:
+    """What a runner needs of its model.
+
+    Args:
+        model: what its transcripts need.
+        framing: which samples a frame reads.
+        chunk_frames: frames an encoder step takes.
+        num_layers: of the encoder.
+        reader, tokenizer: from tokens to words.
+        formula: what it costs.
+        hear_again: transcribes whole utterances with full context.
+    """
+
+    model: LiveModel
+    framing: Framing
+    chunk_frames: int
+    num_layers: int
+    reader: TranscriptReader
+    tokenizer: Tokenizer
+    formula: LiveFormula
+    hear_again: Callable[[list[Samples], DepthPlan], Sequence[WindowTranscript]]
+
+
+class LiveRunner(Generic[Encoder, Decoder]):
+    """Runs live utterances of a model.
+
+    Args:
+        machine: what runs its tensors.
+        parts: of the model.
+    """
+
+    def __init__(self, machine: LiveMachine[Encoder, Decoder], parts: LiveParts) -> None:
+        self._machine = machine
+        self._parts = parts
+        self._full = DepthPlan.full(parts.num_layers)
+
+    @property
+    def chunk_s(self) -> float:
+        """Seconds from one encoder step of a stream to the next."""
+        return self._parts.chunk_frames * self._parts.framing.step / SAMPLE_RATE_HZ
+
+    def open_utterance(self) -> LiveUtterance[Encoder, Decoder]:
+        """Begin an utterance: positions count from its first sample."""
+        return LiveUtterance(*self._machine.open())
+
+    def step(self, requests: Sequence[Request[Encoder, Decoder]]) -> list[LiveResult]:
+        """Run all streams that are due as far as their samples go, whatever their plans.
+
+        Raises:
+            PlanInvalid: a plan is none of this model's, or skips other layers than its utterance
+                did so far; nothing has changed then.
+        """
+        for request in requests:
+            assert not request.utterance.ended, "expected an utterance that has not ended"
+            self._machine.check(request.plan, request.utterance.encoder)
+        costs = [LiveCost() for _ in requests]
+        pairs = list(zip(requests, costs, strict=True))
+        for request in requests:
+            request.utterance.push(request.samples)
+        first = [(r, c) for r, c in pairs if not (r.ends and r.second_pass)]
+        while due := [(r, c, n) for r, c in first if (n := self._frames_due(r))]:
+            self._encode(due)
+        self._close([(r, c) for r, c in first if r.ends])
+        self._write([(r, c) for r, c in first if r.decode or r.ends])
+        self._hear_again([(r, c) for r, c in pairs if r.ends and r.second_pass])
+        return [self._result(request, cost) for request, cost in pairs]
+
+    def _frames_due(self, request: Request[Encoder, Decoder]) -> int:
+        """Give the frames of the chunk that a stream can run now; fewer than a chunk only at its end."""
+        utterance, framing = request.utterance, self._parts.framing
+        done, chunk_frames = utterance.num_frames, self._parts.chunk_frames
+        if request.ends and 0 < utterance.num_samples < framing.receptive and not done:
+            missing = framing.receptive - len(utterance.waiting)
+            utterance.waiting = np.pad(utterance.waiting, (0, max(0, missing)))
+        there = framing.samples_of(done) + len(utterance.waiting)
+        frames = framing.frames_in(there) - done
+        return min(frames, chunk_frames) if frames >= chunk_frames or request.ends else 0
+
+    def _encode(self, due: Sequence[tuple[Request[Encoder, Decoder], LiveCost, int]]) -> None:
+        started = time.perf_counter()
+        samples: list[Samples] = []
+        for request, cost, frames in due:
+            self._book_chunk(request, cost, frames)
+            samples.append(self._take(request.utterance, frames))
+        states = self._machine.encode(
+            [r.utterance.encoder for r, _, _ in due], samples, [r.plan for r, _, _ in due]
+        )
+        encoded = time.perf_counter()
+        rows = self._machine.hear([r.utterance.decoder for r, _, _ in due], states)
+        heard = time.perf_counter()
+        total = sum(frames for _, _, frames in due)
+        for (_, cost, frames), gained in zip(due, rows, strict=True):
+            cost.add(self._parts.formula.decoder(gained, ()))
+            cost.encode_s += (encoded - started) * frames / total
+            cost.decode_s += (heard - encoded) * frames / total
+
+    def _take(self, utterance: LiveUtterance[Encoder, Decoder], num_frames: int) -> Samples:
+        """Give the samples that this many further frames need."""
+        done, framing = utterance.num_frames, self._parts.framing
+        return utterance.take(framing.samples_of(done + num_frames) - framing.samples_of(done))
+
+    def _book_chunk(self, request: Request[Encoder, Decoder], cost: LiveCost, frames: int) -> None:
+        done, formula = request.utterance.num_frames, self._parts.formula
+        rows = [store.num_rows for store in request.utterance.encoder.layers]
+        cost.add(
+            formula.chunk(request.plan, done, frames, rows),
+            formula.chunk(self._full, done, frames, [done] * len(rows)),
+            encoder=True,
+        )
+
+    def _close(self, ending: Sequence[Share[Encoder, Decoder]]) -> None:
+        """Complete the last group of frames of each stream that ends."""
+        rows = self._machine.complete([r.utterance.decoder for r, _ in ending])
+        for (_, cost), gained in zip(ending, rows, strict=True):
+            cost.add(self._parts.formula.decoder(gained, ()))
+
+    def _write(self, asked: Sequence[Share[Encoder, Decoder]]) -> None:
+        due = [(r, c) for r, c in asked if _has_news(r)]
+        if not due:
+            return
+        started = time.perf_counter()
+        states = [r.utterance.decoder for r, _ in due]
+        settled = [len(state.transcript.committed.tokens) for state in states]
+        most = [self._parts.reader.most_tokens(r.utterance.num_samples) for r, _ in due]
+        self._machine.write(states, most, [r.ends for r, _ in due])
+        for (request, cost), before in zip(due, settled, strict=True):
+            utterance, state = request.utterance, request.utterance.decoder
+            utterance.rows_written = state.memory.num_rows
+            cost.add(self._parts.formula.decoder(0, state.calls))
+            state.calls.clear()
+            if request.ends:
+                self._settle(utterance, before)
+            else:
+                self._caption(utterance)
+        share_s = (time.perf_counter() - started) / len(due)
+        for _, cost in due:
+            cost.decode_s += share_s
+
+    def _settle(self, utterance: LiveUtterance[Encoder, Decoder], settled: int) -> None:
+        """Read the words of an utterance that has ended."""
+        decoded = self._parts.reader.read(
+            utterance.decoder.transcript.hypothesis(),
+            utterance.num_samples,
+            utterance.num_samples / SAMPLE_RATE_HZ,
+            words=True,
+            settled=settled,
+        )
+        utterance.words = decoded.words
+        utterance.stable_words = len(decoded.words)
+
+    def _caption(self, utterance: LiveUtterance[Encoder, Decoder]) -> None:
+        """Read the words so far, each where attention was while it was written."""
+        transcript, row_s = utterance.decoder.transcript, self._parts.model.row_s
+        written = transcript.committed + transcript.tentative
+        audio_s = self._encoded_s(utterance)
+        rows = written.position_rows or np.linspace(0, utterance.rows_written, len(written.tokens))
+        end_s = np.maximum.accumulate([(row + 1) * row_s for row in rows] or [0.0])
+        utterance.words = self._parts.reader.words(
+            written.tokens, written.logprobs, end_s.tolist(), audio_s
+        )
+        pieces = self._parts.tokenizer.decode_words(written.tokens)
+        utterance.stable_words = stable_words(pieces, len(transcript.committed.tokens))
+
+    def _hear_again(self, ending: Sequence[Share[Encoder, Decoder]]) -> None:
+        """Run whole utterances with full context, those of one plan together."""
+        by_plan: dict[DepthPlan, list[Share[Encoder, Decoder]]] = {}
+        for request, cost in ending:
+            if request.utterance.num_samples:
+                by_plan.setdefault(request.plan, []).append((request, cost))
+        for plan, members in by_plan.items():
+            for start in range(0, len(members), SECOND_PASS_WINDOWS):
+                batch = members[start : start + SECOND_PASS_WINDOWS]
+                windows = [request.utterance.all_samples() for request, _ in batch]
+                heard = self._parts.hear_again(windows, plan)
+                for (request, cost), found in zip(batch, heard, strict=True):
+                    request.utterance.words = found.words
+                    request.utterance.stable_words = len(found.words)
+                    cost.flops += found.flops
+                    cost.encoder_flops += found.encoder_flops
+                    cost.full_flops += found.full_flops
+                    cost.encode_s += found.encode_s
+                    cost.decode_s += found.decode_s
+
+    def _result(self, request: Request[Encoder, Decoder], cost: LiveCost) -> LiveResult:
+        utterance = request.utterance
+        utterance.ended = request.ends
+        encoded_s = (
+            utterance.num_samples / SAMPLE_RATE_HZ if request.ends else self._encoded_s(utterance)
+        )
+        return LiveResult(utterance.words, utterance.stable_words, encoded_s, cost)
+
+    def _encoded_s(self, utterance: LiveUtterance[Encoder, Decoder]) -> float:
+        return self._parts.framing.samples_of(utterance.num_frames) / SAMPLE_RATE_HZ
+
+
+def _has_news(request: Request[Encoder, Decoder]) -> bool:
+    rows = request.utterance.decoder.memory.num_rows
+    return rows > 0 and (request.ends or rows > request.utterance.rows_written)
