@@ -15,7 +15,7 @@ from model_store.backbones.moonshine import FRAME_SAMPLES, RECEPTIVE_SAMPLES, Mo
 from model_store.decoding.live import LiveModel, LiveTranscript
 from model_store.decoding.live_cache import TranscriptMemory
 from model_store.decoding.live_decoder import DecoderState, LiveDecoder
-from model_store.decoding.live_runner import LiveParts, LiveRunner
+from model_store.decoding.live_runner import CHUNK_FRAMES, LiveParts, LiveRunner
 from model_store.decoding.live_step import LiveRequest, LiveResult
 from model_store.decoding.live_utterance import Framing, Samples
 from model_store.decoding.live_utterance import LiveUtterance as Utterance
@@ -41,7 +41,7 @@ class LiveOptions:
         cache_dtype: what keys and values are kept in.
     """
 
-    chunk_frames: int = 24
+    chunk_frames: int = CHUNK_FRAMES
     rule: CommitRule = field(default_factory=CommitRule)
     reuse: bool = True
     cache_dtype: torch.dtype = torch.float16

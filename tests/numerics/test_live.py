@@ -1,31 +1,27 @@
 """Live utterances on tiny random models: equal to decoding offline under the same mask, and alone."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import models
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model_store.backbones.blocks import DecoderBlock
 from model_store.backbones.incremental import KeyValueStore
 from model_store.backbones.moonshine import Moonshine
-from model_store.checkpoint import load_checkpoint, save_checkpoint
 from model_store.decoding.greedy import decode_greedy
 from model_store.decoding.live_step import LiveRequest, LiveResult
-from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
+from model_store.depth import DepthPlan, DepthSchedule
 from model_store.errors import CheckpointError, PlanInvalid
 from model_store.registry import Recogniser
 from model_store.registry.live import LiveOptions, LiveRecogniser, LiveUtterance
 from model_store.text.agreement import CommitRule
-from tests.numerics.backbones import BACKBONES, NUM_LAYERS, VOCABULARY
+from tests.live_kit import Samples, recogniser, speech
+from tests.numerics.backbones import NUM_LAYERS
 
 RATE_HZ = 16_000
 CHUNK = 24 * 384
@@ -34,28 +30,6 @@ SKIPS = st.tuples(*[st.sampled_from([0, 1, 2, 4])] * NUM_LAYERS).filter(any)
 FULL = DepthPlan.full(NUM_LAYERS)
 NEVER = CommitRule(method="attention", edge_s=1e6)
 EAGER = CommitRule(method="attention", edge_s=-1e6, most_tentative=6)
-Samples = np.ndarray
-
-
-def recogniser(folder: Path, backbone: str) -> Recogniser:
-    built = BACKBONES[backbone].build()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        # Tied to its embedding, a random decoder repeats its first token whatever it hears.
-        norm = built.decoder.norm
-        norm.weight.copy_(torch.randn(norm.weight.shape, generator=generator))
-        for layer in built.decoder.layers:
-            assert isinstance(layer, DecoderBlock)
-            layer.cross.out.weight.mul_(12.0)
-            layer.cross.kv.weight.mul_(3.0)
-            layer.cross.query.weight.mul_(4.0)
-    save_checkpoint(built, PlanCatalogue.untuned(NUM_LAYERS), folder)
-    spelling = {f"\u2581w{i}" if i % 3 else f"s{i}": i for i in range(VOCABULARY)}
-    made = tokenizers.Tokenizer(models.WordLevel(spelling, unk_token="s0"))
-    made.save(str(folder / "tokenizer.json"))
-    decoding = {"alignment_heads": {"0": [1], "1": [0, 2]}, "end_offset_s": -0.05}
-    (folder / "decoding.json").write_text(json.dumps(decoding), encoding="utf-8")
-    return Recogniser("tiny", load_checkpoint(folder), "float32")
 
 
 @pytest.fixture(scope="module", params=["moonshine", "moonshine-factorised"])
@@ -68,11 +42,6 @@ def live(
 ) -> LiveRecogniser:
     options = LiveOptions(chunk_frames=chunk, rule=rule, reuse=reuse, cache_dtype=torch.float32)
     return LiveRecogniser(model, options)
-
-
-def speech(length: int, seed: int = 0) -> Samples:
-    generator = np.random.default_rng(seed)
-    return (0.1 * generator.standard_normal(length)).astype(np.float32)
 
 
 def pushed(

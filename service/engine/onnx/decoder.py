@@ -1,10 +1,11 @@
-"""Greedy decoding of several transcripts at once: one run of the step's graph a token.
+"""The decoder: its step's graph, and greedy decoding of several transcripts at once, a run a token.
 
-Dimensions: N = transcripts, U = new tokens, L = room for tokens, P = pooled frames, H = heads,
+Dimensions: N = transcripts, U = new tokens, M = rows, S = scored rows, L = room for tokens, P = pooled frames, H = heads,
 K = channels of a head, D = channels, W = watched heads.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,59 @@ from service.engine.onnx.checkpoint import Floats, Sizes
 from service.engine.onnx.encoder import Memory
 from service.engine.onnx.sessions import Array, Graph, RotaryTable
 
+Ints = npt.NDArray[np.int64]
+
 FIRST_ROOM = 32
 """Tokens that caches have room for at first; it doubles when it is full."""
 
 HIDDEN = -1e9
 """Added to a score that must not count."""
+
+SCORED = ("token", "logprob", "other", "other_logprob")
+"""What the step gives of each scored row: the likeliest token, and that besides the end token."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """New tokens of several transcripts, and what they attend to.
+
+    Args:
+        token_M, position_M: side by side, each at its place in its transcript.
+        filled_NU: the row of each place.
+        whole_M: the place of each row.
+        scored_S: rows after which the next token is wanted.
+        seen, seen_mask: keys and values by layer, (N, H, L, K) each, and (N, 1, U, L + U).
+        heard, heard_mask: of the audio, (N, H, P, K) each, and (N, 1, 1, P).
+    """
+
+    token_M: Ints
+    position_M: Ints
+    filled_NU: Ints
+    whole_M: Ints
+    scored_S: Ints
+    seen: Sequence[Floats]
+    seen_mask: Floats
+    heard: Sequence[Floats]
+    heard_mask: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a run of the step gives.
+
+    Args:
+        token_S, logprob_S: the likeliest token.
+        other_S, other_logprob_S: the likeliest besides the end token.
+        new: keys and values of the new tokens by layer, (N, H, U, K) each.
+        weights_NWUP: of the watched heads.
+    """
+
+    token_S: Ints
+    logprob_S: Floats
+    other_S: Ints
+    other_logprob_S: Floats
+    new: Sequence[Floats]
+    weights_NWUP: Floats | None
 
 
 class Caches:
@@ -91,7 +140,7 @@ class Decoder:
         self._new = [f"new_{kind}_{layer}" for layer in layers for kind in ("key", "value")]
         self._cached = [f"{kind}_{layer}" for layer in layers for kind in ("key", "value")]
         self._watches = "weights" in self._step.outputs
-        self._outputs = ["token", "logprob", *self._new, *["weights"] * self._watches]
+        self._outputs = [*SCORED, *self._new, *["weights"] * self._watches]
 
     def greedy(self, memories: Sequence[Memory], max_tokens: Sequence[int]) -> list[Hypothesis]:
         """Take the likeliest token until the end token or each transcript's limit."""
@@ -123,25 +172,46 @@ class Decoder:
                 hypothesis.weights_HUP = np.stack(found, axis=1)[:, :, :valid]
         return done
 
-    def _take(
-        self, token_N: npt.NDArray[np.int64], caches: Caches
-    ) -> tuple[npt.NDArray[np.int64], Floats, Floats | None]:
-        """Run one step over one new token of each transcript."""
-        count = len(token_N)
-        x_ND = self._embedding_VD[token_N] * self._scale_V[token_N, None]
-        cos_NR, sin_NR = self._rotary(np.full(count, 2 * caches.num_tokens))
-        self_mask = np.zeros((count, 1, 1, caches.room + 1), np.float32)
-        self_mask[..., caches.num_tokens : caches.room] = HIDDEN
+    def run(self, step: StepInput) -> StepOutput:
+        """Run the step once."""
+        token_M = step.token_M
+        cos_MR, sin_MR = self._rotary(2 * step.position_M)
         inputs: dict[str, Array] = {
-            "x": x_ND[:, None],
-            "cos": cos_NR,
-            "sin": sin_NR,
-            "place": np.arange(count)[None],
-            "self_mask": self_mask,
-            "cross_mask": caches.cross_mask,
+            "x": self._embedding_VD[token_M] * self._scale_V[token_M, None],
+            "cos": cos_MR,
+            "sin": sin_MR,
+            "place": np.arange(len(token_M))[None],
+            "filled": step.filled_NU,
+            "whole": step.whole_M,
+            "scored": step.scored_S,
+            "self_mask": step.seen_mask,
+            "cross_mask": step.heard_mask,
         }
-        for name, seen, heard in zip(self._cached, caches.self, caches.cross, strict=True):
+        for name, seen, heard in zip(self._cached, step.seen, step.heard, strict=True):
             inputs[f"self_{name}"], inputs[f"cross_{name}"] = seen, heard
-        token, logprob, *rest = self._step(inputs, self._outputs)
-        caches.append(rest[: len(self._new)])
-        return token, logprob, rest[-1][:, :, 0] if self._watches else None
+        token_S, logprob_S, other_S, other_logprob_S, *rest = self._step(inputs, self._outputs)
+        new, weights = rest[: len(self._new)], rest[-1] if self._watches else None
+        return StepOutput(token_S, logprob_S, other_S, other_logprob_S, new, weights)
+
+    def _take(self, token_N: Ints, caches: Caches) -> tuple[Ints, Floats, Floats | None]:
+        """Run one step over one new token of each transcript."""
+        row_N = np.arange(len(token_N))
+        seen_mask = np.zeros((len(token_N), 1, 1, caches.room + 1), np.float32)
+        seen_mask[..., caches.num_tokens : caches.room] = HIDDEN
+        found = self.run(
+            StepInput(
+                token_M=token_N,
+                position_M=np.full(len(token_N), caches.num_tokens),
+                filled_NU=row_N[:, None],
+                whole_M=row_N,
+                scored_S=row_N,
+                seen=caches.self,
+                seen_mask=seen_mask,
+                heard=caches.cross,
+                heard_mask=caches.cross_mask,
+            )
+        )
+        caches.append(found.new)
+        weights_NWUP = found.weights_NWUP
+        seen_NWP = None if weights_NWUP is None else weights_NWUP[:, :, 0]
+        return found.token_S, found.logprob_S, seen_NWP

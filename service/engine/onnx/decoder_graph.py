@@ -1,20 +1,29 @@
-"""The decoder step: N transcripts, U new tokens each, caches held outside.
+"""The decoder step: N transcripts, up to U new tokens each, caches held outside.
 
 Cached keys and values are read where they lie; those of the new tokens are given out, and the
 caller writes them behind the cached ones. Scores of both stand side by side before the softmax.
+New tokens of all transcripts are rows side by side, and products run over them alone; attention
+runs over N x U places, where a transcript with fewer tokens than others is filled up:
 
-Dimensions: N = transcripts, U = new tokens, M = N * U rows, L = room for cached tokens,
-P = pooled frames, D = channels, H = heads, K = channels of a head, R = half of the rotated
-channels, W = watched heads.
+    rows    a a a b c c           places  a a a     filled  0 1 2     whole  0 1 2 3 6 7
+                                          b . .             3 3 3
+                                          c c .             4 5 4
+
+Dimensions: N = transcripts, U = most new tokens of one, M = rows, S = rows that are scored,
+L = room for cached tokens, P = pooled frames, D = channels, H = heads, K = channels of a head,
+R = half of the rotated channels, W = watched heads.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from service.engine.onnx.checkpoint import Matrix, Sizes, Weights
+from service.engine.onnx.decoder import HIDDEN, SCORED
 from service.engine.onnx.encoder_graphs import rotated_by
-from service.engine.onnx.graph import INT64, MICROSOFT, GraphBuilder
+from service.engine.onnx.graph import FLOAT, INT64, MICROSOFT, GraphBuilder
 from service.engine.onnx.processor import Numerics
 
 PIECE = 4160
@@ -27,6 +36,8 @@ class _Shared:
 
     by_head: str
     rows: str
+    filled: str
+    whole: str
     seen_and_new: str
     angles: tuple[str, str, str]
     self_mask: str
@@ -42,16 +53,18 @@ def decoder_step(
     """Build the step.
 
     Shapes:
-        in: x (N, U, D) embedded tokens, cos and sin (M, R), place (1, M) = 0, 1, ...,
+        in: x (M, D) embedded tokens, cos and sin (M, R), place (1, M) = 0, 1, ...,
+        filled (N, U) the row of each place, whole (M,) the place of each row, scored (S,) rows,
         self_mask (N, 1, U, L + U) and cross_mask (N, 1, 1, P) added to scores, and by layer
         self_key_I, self_value_I (N, H, L, K), cross_key_I, cross_value_I (N, H, P, K);
-        out: token and logprob (M,), by layer new_key_I, new_value_I (N, H, U, K), and weights
-        (N, W, U, P) of the watched heads by rising layer, where any are watched.
+        out: token and logprob (S,), other and other_logprob (S,) of the likeliest besides the end
+        token, by layer new_key_I, new_value_I (N, H, U, K), and weights (N, W, U, P) of the
+        watched heads by rising layer, where any are watched.
     """
     graph = GraphBuilder("decoder_step", numerics)
-    x = graph.input("x", ("N", "U", sizes.dim))
-    shared = _shared(graph, x, sizes)
-    x = graph.op("Reshape", x, graph.integers(-1, sizes.dim))
+    x = graph.input("x", ("M", sizes.dim))
+    scored = graph.input("scored", ("S",), INT64)
+    shared = _shared(graph, sizes)
     seen: list[str] = []
     for layer in range(sizes.decoder_layers):
         name = f"decoder.layers.{layer}."
@@ -67,15 +80,17 @@ def decoder_step(
     if seen:
         heads = sum(len(watched[layer]) for layer in watched)
         graph.output(graph.op("Concat", *seen, axis=1), "weights", ("N", heads, "U", "P"))
+    x = graph.op("Gather", x, scored)
     normed = graph.norm(x, weights.vector("decoder.norm.weight"))
-    token, logprob = _likeliest(graph, normed, weights.matrix("decoder.embedding"))
-    graph.output(token, "token", ("M",), INT64)
-    graph.output(logprob, "logprob", ("M",))
+    found = _likeliest(graph, normed, weights.matrix("decoder.embedding"), sizes.end_token)
+    for value, name, kind in zip(found, SCORED, (INT64, FLOAT, INT64, FLOAT), strict=True):
+        graph.output(value, name, ("S",), kind)
     return graph.model()
 
 
-def _shared(graph: GraphBuilder, x: str, sizes: Sizes) -> _Shared:
+def _shared(graph: GraphBuilder, sizes: Sizes) -> _Shared:
     half = sizes.rotated // 2
+    filled = graph.input("filled", ("N", "U"), INT64)
     angles = (
         graph.input("place", (1, "M"), INT64),
         graph.input("cos", ("M", half)),
@@ -86,13 +101,13 @@ def _shared(graph: GraphBuilder, x: str, sizes: Sizes) -> _Shared:
         for kind, length in (("self", "L"), ("cross", "P")):
             graph.input(f"{kind}_key_{layer}", ("N", heads, length, size))
             graph.input(f"{kind}_value_{layer}", ("N", heads, length, size))
-    new = graph.op("Shape", x, start=1, end=2)
+    new = graph.op("Shape", filled, start=1, end=2)
     room = graph.op("Shape", "self_key_0", start=2, end=3)
     return _Shared(
-        by_head=graph.op(
-            "Concat", graph.op("Shape", x, start=0, end=2), graph.integers(heads, size), axis=0
-        ),
+        by_head=graph.op("Concat", graph.op("Shape", filled), graph.integers(heads, size), axis=0),
         rows=graph.integers(-1, sizes.dim),
+        filled=filled,
+        whole=graph.input("whole", ("M",), INT64),
         seen_and_new=graph.op("Concat", room, new, axis=0),
         angles=angles,
         self_mask=graph.input("self_mask", ("N", 1, "U", "S")),
@@ -100,15 +115,17 @@ def _shared(graph: GraphBuilder, x: str, sizes: Sizes) -> _Shared:
     )
 
 
-def _likeliest(graph: GraphBuilder, x: str, embedding: Matrix) -> tuple[str, str]:
-    """Score the vocabulary piece by piece; give each row's likeliest token and its log probability.
+def _likeliest(
+    graph: GraphBuilder, x: str, embedding: Matrix, end_token: int
+) -> tuple[str, str, str, str]:
+    """Score the vocabulary piece by piece; give what `SCORED` names of each row.
 
     Pieces stay in the second-level cache from one node to the next. Rows of 32,768 scores, a power
     of two, would fall onto the same few lines of it, where products run at a third of their speed.
     """
     rows, axis = graph.scaled(x), graph.integers(1)
-    best: list[str] = []
-    tokens: list[str] = []
+    best: list[tuple[str, str]] = []
+    besides: list[tuple[str, str]] = []
     sums: list[str] = []
     for start in range(0, len(embedding.scale_N), PIECE):
         piece = slice(start, start + PIECE)
@@ -116,13 +133,25 @@ def _likeliest(graph: GraphBuilder, x: str, embedding: Matrix) -> tuple[str, str
         scores = graph.product(rows, matrix)
         score, token = graph.split_op("TopK", (scores, axis), 2, axis=1)
         share = graph.op("ReduceMax", graph.op("Softmax", scores, axis=1), axis, keepdims=1)
-        best.append(score)
-        tokens.append(graph.add(token, graph.integers(start)))
         sums.append(graph.op("Sub", score, graph.op("Log", share)))
-    scores, token = graph.split_op("TopK", (graph.op("Concat", *best, axis=1), axis), 2, axis=1)
-    token = graph.op("GatherElements", graph.op("Concat", *tokens, axis=1), token, axis=1)
+        best.append((score, graph.add(token, graph.integers(start))))
+        if start <= end_token < start + len(matrix.scale_N):
+            hidden_V = np.zeros(len(matrix.scale_N), np.float32)
+            hidden_V[end_token - start] = HIDDEN
+            scores = graph.add(scores, graph.constant(hidden_V))
+            score, token = graph.split_op("TopK", (scores, axis), 2, axis=1)
+        besides.append((score, graph.add(token, graph.integers(start))))
     total = graph.op("ReduceLogSumExp", graph.op("Concat", *sums, axis=1), axis, keepdims=1)
-    logprob = graph.op("Sub", scores, total)
+    return (*_best_of(graph, best, total), *_best_of(graph, besides, total))
+
+
+def _best_of(graph: GraphBuilder, pieces: Sequence[tuple[str, str]], total: str) -> tuple[str, str]:
+    """Give token and log probability of the best of each piece's best, given their scores' total."""
+    axis = graph.integers(1)
+    scores, tokens = zip(*pieces, strict=True)
+    score, place = graph.split_op("TopK", (graph.op("Concat", *scores, axis=1), axis), 2, axis=1)
+    token = graph.op("GatherElements", graph.op("Concat", *tokens, axis=1), place, axis=1)
+    logprob = graph.op("Sub", score, total)
     return graph.op("Squeeze", token, axis), graph.op("Squeeze", logprob, axis)
 
 
@@ -180,8 +209,10 @@ def _scores(graph: GraphBuilder, query: str, key: str) -> str:
 
 
 def _by_head(graph: GraphBuilder, rows: str, shared: _Shared) -> str:
-    return graph.op("Transpose", graph.op("Reshape", rows, shared.by_head), perm=[0, 2, 1, 3])
+    places = graph.op("Reshape", graph.op("Gather", rows, shared.filled), shared.by_head)
+    return graph.op("Transpose", places, perm=[0, 2, 1, 3])
 
 
 def _joined(graph: GraphBuilder, mixed: str, shared: _Shared) -> str:
-    return graph.op("Reshape", graph.op("Transpose", mixed, perm=[0, 2, 1, 3]), shared.rows)
+    places = graph.op("Reshape", graph.op("Transpose", mixed, perm=[0, 2, 1, 3]), shared.rows)
+    return graph.op("Gather", places, shared.whole)

@@ -112,7 +112,7 @@ class Encoder:
         x_TD = np.concatenate(frames)
         for layer, stride in enumerate(plan.strides):
             x_TD = self._layer(x_TD, bounds, layer, stride)
-        return [self._remembered(x_TD[start:end]) for start, end in pairwise(bounds)]
+        return [self.remembered(x_TD[start:end]) for start, end in pairwise(bounds)]
 
     def check(self, plan: DepthPlan) -> None:
         """Refuse a plan of another number of layers.
@@ -235,7 +235,8 @@ class Encoder:
         """Run what stands in for a skipped layer."""
         return self._bypass[layer].tiled({"x": x_TD}, {}, TILE_ROWS) if self._bypass else x_TD
 
-    def _remembered(self, x_TD: Floats) -> Memory:
+    def remembered(self, x_TD: Floats) -> Memory:
+        """Pool frames and project what the decoder attends to; the last group repeats its last."""
         pool = self.sizes.memory_pool
         group = np.arange(-(-len(x_TD) // pool) * pool).clip(max=len(x_TD) - 1).reshape(-1, pool)
         states_TD, keys_values = self._memory({"x": x_TD, "group": group})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from model_store.audio import SpeechGate
 from service.engine.torch_engine import LoadedModel, TorchEngine, in_our_terms
+from service.engine.torch_live import LiveModel
 
 
 def create_onnx_engine(model: str, *, num_threads: int, cache: Path) -> TorchEngine:
@@ -28,7 +29,14 @@ def create_onnx_engine(model: str, *, num_threads: int, cache: Path) -> TorchEng
 
         return SileroGate()
 
-    return TorchEngine(load_model, open_gate)
+    def open_live(loaded: LoadedModel) -> LiveModel:
+        from service.engine.onnx.live import create_live_runner
+        from service.engine.onnx.recogniser import OnnxRecogniser
+
+        assert isinstance(loaded, OnnxRecogniser), "expected the model that was loaded"
+        return create_live_runner(loaded)
+
+    return TorchEngine(load_model, open_gate, open_live)
 
 
 def build_onnx_engine(model: str, cache: Path) -> Path:

@@ -39,7 +39,7 @@ class OnnxRecogniser:
         sizes = checkpoint.sizes
         with np.load(folder / ARRAYS) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        heads = watched_heads(checkpoint)
+        self.heads = heads = watched_heads(checkpoint)
         watched = sum(len(found) for found in heads.by_layer.values()) if heads else 0
         embedding = arrays["embedding"], arrays["embedding_scale"]
         self.name = checkpoint.name
@@ -48,8 +48,8 @@ class OnnxRecogniser:
         self.sizes = sizes.for_flops(watched)
         self.encoder = Encoder(folder, sizes, arrays, num_threads)
         self.decoder = Decoder(folder, sizes, embedding, num_threads)
-        tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
-        self._reader = TranscriptReader(tokenizer, heads, sizes.memory_frame_s)
+        self.tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
+        self._reader = TranscriptReader(self.tokenizer, heads, sizes.memory_frame_s)
 
     def transcribe_windows(
         self, windows: Sequence[Floats], plan: DepthPlan, *, words: bool = True

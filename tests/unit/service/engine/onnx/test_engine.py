@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from service.engine import choose_engine, create_engine
-from service.engine.base import Window
+from service.engine.base import GATE_FRAME_SAMPLES, ListenInput, LiveInput, Window
 from service.engine.onnx import build_onnx_engine, create_onnx_engine
-from service.errors import DropOutOfRange, ModelUnusable
+from service.errors import DropOutOfRange, ModelUnusable, PlanInvalid
 from tests.numerics.backbones import NUM_LAYERS
 from tests.onnx_kit import windows, write_checkpoint
 
@@ -40,6 +40,44 @@ def test_windows_become_segments_with_their_cost(folder: Path, cache: Path) -> N
     assert half.cost.full_flops >= half.cost.flops
     with pytest.raises(DropOutOfRange):
         engine.choose(1.0, None, "ladder")
+
+
+def test_streams_run_chunk_by_chunk(folder: Path, cache: Path) -> None:
+    engine = create_onnx_engine(str(folder), num_threads=1, cache=cache)
+    info = engine.load()
+    (samples,) = windows(30_000)
+    utterance = engine.open_utterance()
+
+    (first,) = engine.step([LiveInput(utterance, samples[:12_000], info.offered[0])])
+    (last,) = engine.step([LiveInput(utterance, samples[12_000:], info.offered[-1], ends=True)])
+
+    assert info.chunk_s == pytest.approx(0.576)
+    assert (first.encoded_s, last.encoded_s) == (pytest.approx(0.607, abs=1e-3), 30_000 / 16_000)
+    assert last.stable_words == len(last.words)
+    assert 0 < first.cost.encoder_flops < first.cost.flops <= first.cost.full_flops
+    assert last.cost.flops < last.cost.full_flops
+    assert utterance.state_bytes > 0
+
+
+def test_skipped_layers_hold_for_an_utterance(folder: Path, cache: Path) -> None:
+    engine = create_onnx_engine(str(folder), num_threads=1, cache=cache)
+    info = engine.load()
+    (samples,) = windows(12_000)
+    utterance = engine.open_utterance()
+    engine.step([LiveInput(utterance, samples, info.offered[0])])
+
+    with pytest.raises(PlanInvalid, match="skips what"):
+        engine.step([LiveInput(utterance, samples, engine.choose(0.4, None, "skip"))])
+
+
+def test_the_gate_listens_beside_it(folder: Path, cache: Path) -> None:
+    engine = create_onnx_engine(str(folder), num_threads=1, cache=cache)
+    engine.load()
+
+    (heard,) = engine.listen([ListenInput(engine.open_listener(), np.zeros(1_600, np.float32))])
+
+    assert len(heard) == 1_600 // GATE_FRAME_SAMPLES
+    assert (heard < 0.5).all()
 
 
 def test_the_name_onnx_is_this_engine(folder: Path, cache: Path) -> None:

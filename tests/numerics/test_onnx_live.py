@@ -1,0 +1,289 @@
+"""Live utterances on ONNX Runtime: those of torch, whatever the plans, the cuts and the company."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_store.decoding.live_runner import LiveRunner
+from model_store.decoding.live_step import LiveRequest, LiveResult
+from model_store.depth import DepthPlan
+from model_store.errors import PlanInvalid
+from model_store.registry import Recogniser
+from model_store.registry.live import LiveOptions, LiveRecogniser
+from model_store.text.agreement import CommitRule
+from service.engine.onnx.checkpoint import open_checkpoint
+from service.engine.onnx.live import create_live_runner
+from service.engine.onnx.processor import Numerics
+from service.engine.onnx.recogniser import OnnxRecogniser
+from tests.live_kit import Samples, recogniser, speech
+from tests.numerics.backbones import NUM_LAYERS
+
+ROOT = Path(__file__).parents[2]
+CHUNK = 24 * 384
+FULL = DepthPlan.full(NUM_LAYERS)
+STRIDES = st.tuples(*[st.sampled_from([1, 2, 4, 8])] * NUM_LAYERS)
+SKIPS = st.tuples(*[st.sampled_from([0, 1, 2, 4])] * NUM_LAYERS).filter(any)
+EAGER = CommitRule(method="attention", edge_s=-1e6, most_tentative=6)
+CAREFUL = CommitRule(method="attention", edge_s=0.1, most_tentative=9)
+AGREEING = CommitRule(agreeing=2, most_tentative=12, unheard_s=0.3)
+RULES = st.sampled_from([EAGER, CAREFUL, AGREEING])
+
+
+class Runner(Protocol):
+    def open_utterance(self) -> Any: ...
+    def step(self, requests: Sequence[LiveRequest[Any]]) -> list[LiveResult]: ...
+
+
+class Models:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.torch: Recogniser = recogniser(root / "tiny", "moonshine-factorised", int8=True)
+        self._loaded: dict[Numerics, OnnxRecogniser] = {}
+
+    def onnx(self, numerics: Numerics = "float32") -> OnnxRecogniser:
+        if numerics not in self._loaded:
+            checkpoint = open_checkpoint(str(self.root / "tiny"))
+            self._loaded[numerics] = OnnxRecogniser(checkpoint, self.root / "cache", numerics, 1)
+        return self._loaded[numerics]
+
+    def runner(
+        self, rule: CommitRule, numerics: Numerics = "float32", *, reuse: bool = True
+    ) -> LiveRunner[Any, Any]:
+        return create_live_runner(self.onnx(numerics), rule=rule, reuse=reuse)
+
+    def expected(self, rule: CommitRule, *, reuse: bool = True) -> LiveRecogniser:
+        options = LiveOptions(rule=rule, reuse=reuse, cache_dtype=torch.float32)
+        return LiveRecogniser(self.torch, options)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    return Models(tmp_path_factory.mktemp("models"))
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a stream sends: its samples in pieces, each at a plan."""
+
+    samples: Samples
+    cuts: tuple[int, ...]
+    plans: tuple[DepthPlan, ...]
+    second_pass: bool = False
+
+    def turns(self) -> list[tuple[Samples, DepthPlan, bool]]:
+        length = len(self.samples)
+        bounds = sorted({cut % length for cut in self.cuts} - {0} | {length})
+        starts = [0, *bounds[:-1]]
+        return [
+            (self.samples[start:end], self.plans[turn % len(self.plans)], end == length)
+            for turn, (start, end) in enumerate(zip(starts, bounds, strict=True))
+        ]
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Script:
+    length = draw(st.integers(300, 40_000))
+    several = draw(st.booleans())
+    plans = draw(
+        st.lists(STRIDES, min_size=1, max_size=3)
+        if several
+        else st.lists(SKIPS, min_size=1, max_size=1)
+    )
+    return Script(
+        speech(length, draw(st.integers(0, 50))),
+        tuple(draw(st.lists(st.integers(0, 40_000), max_size=5))),
+        tuple(map(DepthPlan, plans)),
+    )
+
+
+def run(runner: Runner, streams: Sequence[Script]) -> list[list[LiveResult]]:
+    """Run streams side by side, a turn of each in every step, until all have ended."""
+    told: list[list[LiveResult]] = [[] for _ in streams]
+    turns = [stream.turns() for stream in streams]
+    utterances = [runner.open_utterance() for _ in streams]
+    for turn in range(max(map(len, turns))):
+        due = [i for i, of_stream in enumerate(turns) if turn < len(of_stream)]
+        requests: list[LiveRequest[Any]] = []
+        for i in due:
+            samples, plan, ends = turns[i][turn]
+            second_pass = ends and streams[i].second_pass
+            requests.append(
+                LiveRequest(utterances[i], samples, plan, ends=ends, second_pass=second_pass)
+            )
+        for i, result in zip(due, runner.step(requests), strict=True):
+            told[i].append(result)
+    return told
+
+
+def compare(found: Sequence[LiveResult], expected: Sequence[LiveResult]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert [word.text for word in one.words] == [word.text for word in other.words]
+        assert (one.stable_words, one.encoded_s) == (other.stable_words, other.encoded_s)
+        assert (one.cost.flops, one.cost.encoder_flops, one.cost.full_flops) == (
+            other.cost.flops,
+            other.cost.encoder_flops,
+            other.cost.full_flops,
+        )
+        for word, as_torch in zip(one.words, other.words, strict=True):
+            assert word.start_s == pytest.approx(as_torch.start_s, abs=1e-3)
+            assert word.end_s == pytest.approx(as_torch.end_s, abs=1e-3)
+            assert word.confidence == pytest.approx(as_torch.confidence, abs=1e-3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(streams=st.lists(scripts(), min_size=1, max_size=4), rule=RULES, reuse=st.booleans())
+def test_streams_side_by_side_say_and_cost_what_torchs_do(
+    models: Models, streams: list[Script], rule: CommitRule, reuse: bool
+) -> None:
+    expected = run(models.expected(rule, reuse=reuse), streams)
+
+    found = run(models.runner(rule, reuse=reuse), streams)
+
+    for one, other in zip(found, expected, strict=True):
+        compare(one, other)
+
+
+@pytest.mark.parametrize("numerics", ["float32", "int8"])
+@settings(max_examples=10, deadline=None)
+@given(streams=st.lists(scripts(), min_size=2, max_size=5), rule=RULES)
+def test_a_stream_says_the_same_alone_and_with_others(
+    models: Models, numerics: Numerics, streams: list[Script], rule: CommitRule
+) -> None:
+    runner = models.runner(rule, numerics)
+
+    together = run(runner, streams)
+
+    for stream, found in zip(streams, together, strict=True):
+        compare(found, run(runner, [stream])[0])
+
+
+@settings(max_examples=15, deadline=None)
+@given(streams=st.lists(scripts(), min_size=1, max_size=3), rule=RULES)
+def test_stable_words_never_change(models: Models, streams: list[Script], rule: CommitRule) -> None:
+    for results in run(models.runner(rule, "int8"), streams):
+        said: list[str] = []
+        for result in results:
+            stable = [word.text for word in result.words[: result.stable_words]]
+            assert stable[: len(said)] == said
+            said = stable
+        assert results[-1].stable_words == len(results[-1].words)
+
+
+def test_there_is_something_to_compare(models: Models) -> None:
+    """A random model might say nothing, or settle nothing before its end."""
+    script = Script(speech(40_000), (CHUNK, 2 * CHUNK, 3 * CHUNK), (FULL,))
+
+    for rule in (EAGER, CAREFUL, AGREEING):
+        (results,) = run(models.runner(rule), [script])
+
+        assert len({word.text for word in results[-1].words}) > 3
+        assert any(result.words for result in results[:-1])
+    assert run(models.runner(EAGER), [script])[0][-2].stable_words > 0
+
+
+def test_a_long_utterance_outgrows_its_first_room(models: Models) -> None:
+    length = 24 * 16_000
+    cuts = tuple(range(CHUNK, length, 3 * CHUNK))
+    script = Script(speech(length), cuts, (FULL, DepthPlan((2, 4, 1))))
+
+    (found,) = run(models.runner(EAGER), [script])
+
+    (expected,) = run(models.expected(EAGER), [script])
+    compare(found, expected)
+    assert len(found[-1].words) > 32
+
+
+def test_a_second_pass_is_the_transcript_of_the_whole(models: Models) -> None:
+    samples = (np.rint(speech(30_000) * 32_767) / 32_767).astype(np.float32)
+    plan = DepthPlan((2, 1, 4))
+    script = Script(samples, (CHUNK,), (plan,), second_pass=True)
+
+    (results,) = run(models.runner(AGREEING), [script])
+
+    (whole,) = models.onnx().transcribe_windows([samples], plan)
+    assert [word.text for word in results[-1].words] == [word.text for word in whole.words]
+    assert results[-1].cost.flops == whole.flops
+    assert results[-1].stable_words == len(whole.words)
+
+
+def test_without_decode_a_step_only_encodes(models: Models) -> None:
+    runner = models.runner(EAGER)
+    utterance = runner.open_utterance()
+
+    (result,) = runner.step([LiveRequest(utterance, speech(CHUNK + 600), FULL, decode=False)])
+
+    assert (result.words, result.stable_words) == ((), 0)
+    assert result.encoded_s == (23 * 384 + 895) / 16_000
+    assert utterance.decoder.transcript.calls == 0
+    assert result.cost.encoder_flops > 0
+
+
+@pytest.mark.parametrize("length", [0, 10, 900])
+def test_hardly_anything_said_ends_all_the_same(models: Models, length: int) -> None:
+    runner = models.runner(EAGER)
+
+    (result,) = runner.step([LiveRequest(runner.open_utterance(), speech(length), FULL, ends=True)])
+
+    assert result.encoded_s == length / 16_000
+    assert length or not result.words
+
+
+def test_a_step_that_is_refused_changes_nothing(models: Models) -> None:
+    runner = models.runner(EAGER)
+    skipping, other = runner.open_utterance(), runner.open_utterance()
+    runner.step([LiveRequest(skipping, speech(12_000), DepthPlan((1, 0, 1)))])
+
+    with pytest.raises(PlanInvalid, match="skips what"):
+        runner.step(
+            [
+                LiveRequest(other, speech(12_000), FULL),
+                LiveRequest(skipping, speech(12_000), FULL),
+            ]
+        )
+
+    assert (other.num_samples, skipping.num_samples) == (0, 12_000)
+
+
+def test_shallower_plans_keep_less(models: Models) -> None:
+    kept: list[int] = []
+    for stride in (1, 2, 4, 8):
+        runner = models.runner(EAGER)
+        utterance = runner.open_utterance()
+        plan = DepthPlan((stride,) * NUM_LAYERS)
+        runner.step([LiveRequest(utterance, speech(110_000), plan)])
+        kept.append(utterance.state_bytes)
+
+    assert kept == sorted(set(kept), reverse=True)
+
+
+def test_streaming_on_what_was_built_needs_neither_torch_nor_the_builder(models: Models) -> None:
+    models.onnx("int8")
+    probe = f"""
+import sys
+sys.modules["torch"] = sys.modules["onnx"] = None
+from pathlib import Path
+import numpy as np
+from service.engine.base import LiveInput, PlanInUse
+from service.engine.onnx.checkpoint import open_checkpoint
+from service.engine.onnx.live import create_live_runner
+from service.engine.onnx.recogniser import OnnxRecogniser
+from service.engine.torch_live import step_streams
+model = OnnxRecogniser(open_checkpoint({str(models.root / "tiny")!r}), Path({str(models.root)!r}) / "cache", "int8", 1)
+runner = create_live_runner(model)
+plan = PlanInUse((1, 2, 1), 2.5, 3, 0.1)
+step_streams(runner, [LiveInput(runner.open_utterance(), np.zeros(20_000, np.float32), plan, ends=True)])
+"""
+
+    ran = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False, capture_output=True)
+
+    assert ran.returncode == 0, ran.stderr.decode()
