@@ -37,10 +37,19 @@ def create_engine(
 
 
 def choose_engine(model: str) -> Literal["onnx", "torch"]:
-    """Say which engine `auto` is for a model: torch where it is installed.
+    """Say which engine `auto` is for a model.
+
+    The int8 engine where there is no GPU, the processor multiplies bytes, and the model is one
+    that its files can be built from; torch otherwise. Where only one is installed, that one.
 
     Args:
         model: as `create_engine` takes it.
     """
-    del model
-    return "onnx" if find_spec("torch") is None else "torch"
+    if find_spec("torch") is None:
+        return "onnx"
+    if find_spec("onnxruntime") is None or find_spec("onnx") is None:
+        return "torch"
+    # Imported here, because a fake engine needs none of it.
+    from service.engine.onnx import runs_well
+
+    return "onnx" if runs_well(model) else "torch"

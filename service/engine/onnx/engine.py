@@ -51,3 +51,18 @@ def build_onnx_engine(model: str, cache: Path) -> Path:
 
     with in_our_terms():
         return ensure_built(open_checkpoint(model), cache, read_processor().numerics)
+
+
+def runs_well(model: str) -> bool:
+    """Say whether this machine and a model are what the engine is for; reads no weights."""
+    from model_store.errors import ModelStoreError
+    from service.engine.onnx.checkpoint import open_checkpoint
+    from service.engine.onnx.processor import has_gpu, read_processor
+
+    if has_gpu() or not read_processor().int8_dot_products:
+        return False
+    try:
+        open_checkpoint(model)
+    except ModelStoreError:
+        return False
+    return True

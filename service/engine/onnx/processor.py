@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 CPU_INFO = Path("/proc/cpuinfo")
+GPU_DEVICE = Path("/dev/nvidiactl")
 INT8_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp")
 BFLOAT16_TILES = "amx_bf16"
 
@@ -36,3 +37,8 @@ def read_processor(cpu_info: Path = CPU_INFO) -> Processor:
         int8_dot_products=any(flag in flags for flag in INT8_DOT_PRODUCTS),
         bfloat16_tiles=BFLOAT16_TILES in flags,
     )
+
+
+def has_gpu(device: Path = GPU_DEVICE) -> bool:
+    """Say whether a driver of a GPU that torch knows has been loaded."""
+    return device.exists()

@@ -1,6 +1,8 @@
 """The engine behind the seam, on a tiny checkpoint."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from service.engine import choose_engine, create_engine
 from service.engine.base import GATE_FRAME_SAMPLES, ListenInput, LiveInput, Window
 from service.engine.onnx import build_onnx_engine, create_onnx_engine
+from service.engine.onnx.processor import Processor
 from service.errors import DropOutOfRange, ModelUnusable, PlanInvalid
 from tests.numerics.backbones import NUM_LAYERS
 from tests.onnx_kit import windows, write_checkpoint
@@ -100,12 +103,48 @@ def test_a_model_it_cannot_run_is_unusable(tmp_path: Path, backbone: str | None)
         build_onnx_engine(str(folder), tmp_path / "cache")
 
 
-def test_auto_is_torch_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_engine("m") == "torch"
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say what the machine has."""
 
-    def absent(_name: str) -> None:
-        return None
+    def pretend(*, int8: bool = True, gpu: bool = False, missing: str = "") -> None:
+        def find(name: str) -> str | None:
+            return None if name == missing else name
 
-    monkeypatch.setattr("service.engine.find_spec", absent)
+        processor = Processor(int8_dot_products=int8, bfloat16_tiles=False)
+        monkeypatch.setattr("service.engine.onnx.processor.read_processor", lambda: processor)
+        monkeypatch.setattr("service.engine.onnx.processor.has_gpu", lambda: gpu)
+        monkeypatch.setattr("service.engine.find_spec", find)
 
-    assert choose_engine("m") == "onnx"
+    return pretend
+
+
+def test_auto_is_this_engine_where_bytes_are_multiplied(
+    folder: Path, machine: Callable[..., None]
+) -> None:
+    machine()
+    assert choose_engine(str(folder)) == "onnx"
+    machine(missing="torch", int8=False)
+    assert choose_engine(str(folder)) == "onnx"
+
+
+@pytest.mark.parametrize(
+    "has",
+    [{"int8": False}, {"gpu": True}, {"missing": "onnx"}, {"missing": "onnxruntime"}],
+    ids=str,
+)
+def test_auto_is_torch_elsewhere(
+    folder: Path, machine: Callable[..., None], has: dict[str, Any]
+) -> None:
+    machine(**has)
+
+    assert choose_engine(str(folder)) == "torch"
+
+
+def test_auto_is_torch_for_a_model_of_another_backbone(
+    tmp_path: Path, machine: Callable[..., None]
+) -> None:
+    machine()
+
+    assert choose_engine(str(write_checkpoint(tmp_path / "other", "whisper"))) == "torch"
+    assert choose_engine("somebody/model-of-the-hub") == "torch"

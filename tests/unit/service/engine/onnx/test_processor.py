@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.onnx.processor import read_processor
+from service.engine.onnx.processor import has_gpu, read_processor
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_bytes_are_multiplied_whole_where_sums_cannot_saturate(
 
 def test_of_an_unknown_processor_nothing_is_assumed(tmp_path: Path) -> None:
     assert read_processor(tmp_path / "absent").numerics == "int8-reduced"
+
+
+def test_a_gpu_is_there_with_its_device(tmp_path: Path) -> None:
+    device = tmp_path / "nvidiactl"
+
+    assert not has_gpu(device)
+    device.touch()
+    assert has_gpu(device)
