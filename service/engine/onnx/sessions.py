@@ -27,6 +27,8 @@ class Graph:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
+        # A plan of memory is kept for every shape of inputs, and live streams make ever new ones.
+        options.enable_mem_pattern = False
         self._session: Any = runtime.InferenceSession(
             model if isinstance(model, bytes) else str(model),
             sess_options=options,
