@@ -1,6 +1,5 @@
 """How live transcripts are laid side by side, on numbers that say whose they are."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given
