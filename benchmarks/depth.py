@@ -1,8 +1,8 @@
 """Collect what `model_store.recipes.evaluate` logged into one result file, texts left out.
 
-    python -m benchmarks.depth --model NAME --wer WER*.jsonl --time TIME.json | tail -n 1 > RESULT.json
+    python -m benchmarks.depth --model NAME --wer WER*.jsonl | tail -n 1 > RESULT.json
 
-Run it where and when the logs were made: the environment is this machine's.
+With `--time`, what `evaluate time` measured goes in too. Run it where and when the logs were made: the environment is this machine's.
 """
 
 import argparse
@@ -22,9 +22,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--wer", type=Path, nargs="+", required=True)
-    parser.add_argument("--time", type=Path, required=True)
+    parser.add_argument("--time", type=Path)
     options = parser.parse_args()
-    timed = json.loads(options.time.read_text(encoding="utf-8"))
+    timed = {"plans": [], "repeats": 1, "audio_s": 0.0}
+    if options.time is not None:
+        timed = json.loads(options.time.read_text(encoding="utf-8"))
     run = Run(
         benchmark="depth",
         started=datetime.now(UTC),

@@ -84,7 +84,7 @@ def read_measurements(
 
     Args:
         wer: lines of `evaluate wer`.
-        time: of `evaluate time`.
+        time: of `evaluate time`, or of `benchmarks.cpu_time`: the int8 engine's.
         profile: of `benchmarks.profile_request`.
         peers: texts of the static models over all sets.
         peer_times: their CPU time on the utterances that `time` ran over, in the same run.
@@ -107,16 +107,41 @@ def read_measurements(
     return Measurements(
         cases,
         errors,
-        {
-            f"{row['peer']}/{row['set']}": row
-            for row in json.loads(peer_times.read_text(encoding="utf-8"))["results"]
-        },
-        {row["plan"]: row for row in json.loads(time.read_text(encoding="utf-8"))["plans"]},
+        peer_costs(json.loads(peer_times.read_text(encoding="utf-8"))),
+        plan_costs(json.loads(time.read_text(encoding="utf-8"))),
         {
             row["plan"]: row
             for row in json.loads(profile.read_text(encoding="utf-8").splitlines()[-1])["results"]
         },
     )
+
+
+def plan_costs(measured: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give CPU seconds by plan: of `evaluate time`, or the int8 engine's of `benchmarks.cpu_time`."""
+    if "plans" in measured:
+        return {row["plan"]: row for row in measured["plans"]}
+    ours = [row for row in measured["results"] if row["recogniser"].startswith("onnx ")]
+    return {
+        row["recogniser"].split()[-1]: {
+            "cpu_s_per_s": row["cpu_s_per_s"]["median"],
+            "low": row["cpu_s_per_s"]["low"],
+            "high": row["cpu_s_per_s"]["high"],
+        }
+        for row in ours
+    }
+
+
+def peer_costs(measured: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give what static models cost, by name and set: of `benchmarks.peers.run`, or of `benchmarks.cpu_time`."""
+    if "recogniser" not in measured["results"][0]:
+        return {f"{row['peer']}/{row['set']}": row for row in measured["results"]}
+    return {
+        f"{row['recogniser']}/{SET_NAMES['native']}": {
+            "cpu_s_per_audio_s": row["cpu_s_per_s"]["median"]
+        }
+        for row in measured["results"]
+        if " " not in row["recogniser"]  # ours have their plan in the name
+    }
 
 
 def ladder_table(found: Measurements, plans: Iterable[DepthPlan]) -> str:
@@ -225,7 +250,7 @@ def peer_table(found: Measurements) -> str:
         cells = [rate(found, f"{name}/{corpus}") for corpus in SET_NAMES.values()]
         cost = found.peers.get(f"{name}/commonvoice-dev")
         rows.append([name, *cells, f"{cost['cpu_s_per_audio_s']:.4f}" if cost else ""])
-    prose = "CPU time from one run with ours; texts from runs earlier that day.\n\n"
+    prose = "CPU time from one run with ours; texts from other runs of the same day.\n\n"
     return prose + table(
         ["model", "native WER % (95 %)", "held-out voice", "non-native", "CPU s per s"], rows
     )

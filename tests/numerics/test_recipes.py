@@ -62,7 +62,10 @@ def test_a_student_compared_with_itself_is_its_equal(
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     manifest = write_corpus(tmp_path / "made")
     held = {f"made/{index}" for index in range(4)}
-    monkeypatch.setattr("model_store.training.measure.held_out_ids", lambda: held)
+    monkeypatch.setattr(
+        "model_store.training.measure.held_out_ids",
+        lambda name=None: held if name is None else set[str](),
+    )
 
     run(
         monkeypatch, compare, "--student", f"one={tmp_path / 'one'}", "--student",

@@ -132,3 +132,16 @@ def test_a_log_that_was_written_twice_counts_once(tmp_path: Path) -> None:
 
     assert "100 steps, 1.0 hours of audio seen" in section
     assert "| `1,1` | 0.250 |" in section
+
+
+def test_cpu_times_may_come_from_the_engine_that_serves() -> None:
+    spread = {"median": 0.05, "low": 0.04, "high": 0.06}
+    rows = [
+        {"recogniser": name, "cpu_s_per_s": spread}
+        for name in ("onnx int8 1,1", "torch bfloat16 1,1", "moonshine-tiny-onnx")
+    ]
+
+    plans, peers = card.plan_costs({"results": rows}), card.peer_costs({"results": rows})
+
+    assert plans == {"1,1": {"cpu_s_per_s": 0.05, "low": 0.04, "high": 0.06}}
+    assert peers == {"moonshine-tiny-onnx/commonvoice-dev": {"cpu_s_per_audio_s": 0.05}}

@@ -32,7 +32,7 @@ def batches(
 
 
 def changed(**augment: object) -> DataConfig:
-    return dataclasses.replace(PLAIN, augment=dataclasses.replace(AS_IT_IS, **augment))  # pyright: ignore[reportArgumentType]
+    return dataclasses.replace(PLAIN, augment=dataclasses.replace(AS_IT_IS, **augment))
 
 
 def first(count: int, config: DataConfig = PLAIN, seed: int = 0, start: int = 0) -> list[Batch]:

@@ -9,7 +9,13 @@ from model_store.checkpoint import load_checkpoint, save_checkpoint
 from model_store.depth import DepthPlan, PlanCatalogue
 from model_store.registry import Recogniser
 from model_store.training.manifest import COLUMNS, held_out_ids
-from model_store.training.measure import Recording, hear, held_out_recordings, word_error_rate
+from model_store.training.measure import (
+    NEITHER,
+    Recording,
+    hear,
+    held_out_recordings,
+    word_error_rate,
+)
 from model_store.training.progress import ProgressWer, watched_plans
 from tests.numerics.backbones import BACKBONES, NUM_LAYERS, noise, write_tokenizer
 
@@ -116,3 +122,15 @@ def test_watched_plans_fit_any_depth(num_layers: int) -> None:
     assert plans[0] == DepthPlan.full(num_layers)
     assert all(plan.num_layers == num_layers for plan in plans)
     assert any(plan.skips for plan in plans) == (num_layers > 2)
+
+
+def test_what_is_neither_trained_nor_measured_on_is_left_out(tmp_path: Path) -> None:
+    rest = sorted(held_out_ids(NEITHER))[0]
+    corpus, stem = rest.split("/")
+    folder = tmp_path / corpus
+    folder.mkdir()
+    soundfile.write(folder / f"{stem}.wav", noise(16_000)[0][0].numpy(), RATE_HZ)
+    rows = ["\t".join(COLUMNS), f"{stem}.wav\t1.0\tann\ttest\ttwo words"]
+    (folder / "manifest.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+    assert held_out_recordings(folder / "manifest.tsv") == []
