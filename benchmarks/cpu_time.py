@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in heard
     ]
     run = Run(
-        benchmark="cpu_time",
+        benchmark="cpu-time",
         started=datetime.now(UTC),
         environment=read_environment(),
         config={

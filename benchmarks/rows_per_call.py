@@ -56,7 +56,7 @@ def main() -> None:
                     }
                 )
     run = Run(
-        benchmark="rows_per_call",
+        benchmark="rows-per-call",
         started=datetime.now(UTC),
         environment=read_environment(),
         config={"threads": 1, "seconds": options.seconds, "statistic": "10th percentile"},
