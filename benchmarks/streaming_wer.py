@@ -127,7 +127,7 @@ def main() -> None:
     model = load(options.model)
     recordings = [r for path in options.manifest for r in held_out_recordings(path, options.nth)]
     run = Run(
-        benchmark="streaming_wer",
+        benchmark="streaming-wer",
         started=datetime.now(UTC),
         environment=read_environment(("numpy", "torch")),
         config={
