@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks.hardware import read_environment
 from benchmarks.record import Run, document
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--wer", type=Path, nargs="+", required=True)
     parser.add_argument("--time", type=Path)
     options = parser.parse_args()
-    timed = {"plans": [], "repeats": 1, "audio_s": 0.0}
+    timed: dict[str, Any] = {"plans": [], "repeats": 1, "audio_s": 0.0}
     if options.time is not None:
         timed = json.loads(options.time.read_text(encoding="utf-8"))
     run = Run(

@@ -61,11 +61,11 @@ def test_a_student_compared_with_itself_is_its_equal(
     saved(tmp_path / "one", 1)
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     manifest = write_corpus(tmp_path / "made")
-    held = {f"made/{index}" for index in range(4)}
-    monkeypatch.setattr(
-        "model_store.training.measure.held_out_ids",
-        lambda name=None: held if name is None else set[str](),
-    )
+
+    def held_out(name: str | None = None) -> frozenset[str]:
+        return frozenset(() if name else (f"made/{index}" for index in range(4)))
+
+    monkeypatch.setattr("model_store.training.measure.held_out_ids", held_out)
 
     run(
         monkeypatch, compare, "--student", f"one={tmp_path / 'one'}", "--student",
