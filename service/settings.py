@@ -36,7 +36,9 @@ class Settings(BaseSettings):
         description="Port to listen on; 0 takes a free one. PORT works too.",
     )
     engine: Literal["auto", "onnx", "torch", "fake"] = Field(
-        default="auto", description="What computes; fake needs no model and makes words up."
+        default="auto",
+        description="What computes; auto is onnx on processors that multiply bytes, else torch; "
+        "fake needs no model and makes words up.",
     )
     engine_cache: Path = Field(
         default_factory=lambda: Path.home() / ".cache" / "elastic-asr",

@@ -36,7 +36,7 @@ def from_published(published: Mapping[str, Tensor], config: MoonshineConfig) -> 
     ours["decoder.embedding.weight"] = published["decoder.embed_tokens.weight"]
     ours["decoder.norm.weight"] = published["decoder.norm.weight"]
     for index in range(config.decoder_layers):
-        ours |= _decoder_layer(published, f"decoder.layers.{index}.")
+        ours |= decoder_layer(published, f"decoder.layers.{index}.")
     return ours
 
 
@@ -72,27 +72,29 @@ def _encoder_layer(published: Mapping[str, Tensor], source: str, index: int) -> 
     }
     return {
         **{name: weight.expand(len(STRIDES), -1).clone() for name, weight in norms.items()},
-        f"{target}attention.qkv.weight": _stacked(published, f"{source}self_attn.", "qkv"),
+        f"{target}attention.qkv.weight": stacked(published, f"{source}self_attn.", "qkv"),
         f"{target}attention.out.weight": published[f"{source}self_attn.o_proj.weight"],
-        **_feed_forward(published, source, target),
+        **feed_forward(published, source, target),
     }
 
 
-def _decoder_layer(published: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def decoder_layer(published: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Give a decoder layer under our names; it is called the same there and here."""
     return {
         f"{name}attention_norm.weight": published[f"{name}input_layernorm.weight"],
-        f"{name}attention.qkv.weight": _stacked(published, f"{name}self_attn.", "qkv"),
+        f"{name}attention.qkv.weight": stacked(published, f"{name}self_attn.", "qkv"),
         f"{name}attention.out.weight": published[f"{name}self_attn.o_proj.weight"],
         f"{name}cross_norm.weight": published[f"{name}post_attention_layernorm.weight"],
         f"{name}cross.query.weight": published[f"{name}encoder_attn.q_proj.weight"],
-        f"{name}cross.kv.weight": _stacked(published, f"{name}encoder_attn.", "kv"),
+        f"{name}cross.kv.weight": stacked(published, f"{name}encoder_attn.", "kv"),
         f"{name}cross.out.weight": published[f"{name}encoder_attn.o_proj.weight"],
         f"{name}mlp_norm.weight": published[f"{name}final_layernorm.weight"],
-        **_feed_forward(published, name, name),
+        **feed_forward(published, name, name),
     }
 
 
-def _feed_forward(published: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
+def feed_forward(published: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
+    """Give a layer's two matrices and biases under our names."""
     return {
         f"{target}{ours}.{kind}": published[f"{source}mlp.{theirs}.{kind}"]
         for ours, theirs in (("up", "fc1"), ("down", "fc2"))
@@ -100,5 +102,6 @@ def _feed_forward(published: Mapping[str, Tensor], source: str, target: str) -> 
     }
 
 
-def _stacked(published: Mapping[str, Tensor], source: str, letters: str) -> Tensor:
+def stacked(published: Mapping[str, Tensor], source: str, letters: str) -> Tensor:
+    """Put projections of the same input, named by their letters, on top of each other."""
     return torch.cat([published[f"{source}{letter}_proj.weight"] for letter in letters])

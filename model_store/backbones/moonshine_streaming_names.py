@@ -7,9 +7,9 @@ safetensors hold.
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from model_store.backbones.moonshine_names import decoder_layer, feed_forward, stacked
 from model_store.backbones.moonshine_streaming import MoonshineStreamingConfig
 from model_store.depth import STRIDES
 
@@ -61,7 +61,7 @@ def from_published(
     ours["decoder.embedding.weight"] = published["decoder.embed_tokens.weight"]
     ours["decoder.norm.weight"] = published["decoder.norm.weight"]
     for index in range(config.decoder_layers):
-        ours |= _decoder_layer(published, f"decoder.layers.{index}.")
+        ours |= decoder_layer(published, f"decoder.layers.{index}.")
     if not config.tied_head:
         ours["decoder.head.weight"] = published["proj_out.weight"]
     return ours
@@ -142,33 +142,7 @@ def _encoder_layer(published: Mapping[str, Tensor], source: str, target: str) ->
             .clone()
             for own, theirs in norms.items()
         },
-        f"{target}attention.qkv.weight": _stacked(published, f"{source}self_attn.", "qkv"),
+        f"{target}attention.qkv.weight": stacked(published, f"{source}self_attn.", "qkv"),
         f"{target}attention.out.weight": published[f"{source}self_attn.o_proj.weight"],
-        **_feed_forward(published, source, target),
+        **feed_forward(published, source, target),
     }
-
-
-def _decoder_layer(published: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    return {
-        f"{name}attention_norm.weight": published[f"{name}input_layernorm.weight"],
-        f"{name}attention.qkv.weight": _stacked(published, f"{name}self_attn.", "qkv"),
-        f"{name}attention.out.weight": published[f"{name}self_attn.o_proj.weight"],
-        f"{name}cross_norm.weight": published[f"{name}post_attention_layernorm.weight"],
-        f"{name}cross.query.weight": published[f"{name}encoder_attn.q_proj.weight"],
-        f"{name}cross.kv.weight": _stacked(published, f"{name}encoder_attn.", "kv"),
-        f"{name}cross.out.weight": published[f"{name}encoder_attn.o_proj.weight"],
-        f"{name}mlp_norm.weight": published[f"{name}final_layernorm.weight"],
-        **_feed_forward(published, name, name),
-    }
-
-
-def _feed_forward(published: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
-    return {
-        f"{target}{ours}.{kind}": published[f"{source}mlp.{theirs}.{kind}"]
-        for ours, theirs in (("up", "fc1"), ("down", "fc2"))
-        for kind in ("weight", "bias")
-    }
-
-
-def _stacked(published: Mapping[str, Tensor], source: str, letters: str) -> Tensor:
-    return torch.cat([published[f"{source}{letter}_proj.weight"] for letter in letters])
