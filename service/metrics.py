@@ -40,7 +40,9 @@ class RequestSeries:
     depth_layers: Gauge
     drop: Gauge
     admission_rejected: Counter
+    auth_failures: Counter
     decode_rejected: Counter
+    slo_violations: Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,18 @@ class StreamSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class ControllerSeries:
+    """The budget controller: what it aims at, what it measures, what it decides."""
+
+    setpoint: Gauge
+    measured: Gauge
+    dimmer: Gauge
+    decisions: Counter
+    floor_layers: Gauge
+    estimated_wer: Gauge
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """All series, in groups."""
 
@@ -77,13 +91,18 @@ class Metrics:
     requests: RequestSeries
     steps: StepSeries
     streams: StreamSeries
+    controller: ControllerSeries
 
 
 def create_metrics(registry: CollectorRegistry) -> Metrics:
     """Register all series with a registry; a registry takes them once."""
     make = _Maker(registry)
     return Metrics(
-        _process_series(make), _request_series(make), _step_series(make), _stream_series(make)
+        _process_series(make),
+        _request_series(make),
+        _step_series(make),
+        _stream_series(make),
+        _controller_series(make),
     )
 
 
@@ -159,10 +178,18 @@ def _request_series(make: _Maker) -> RequestSeries:
             "Requests refused for want of room, by the error's code.",
             ("reason",),
         ),
+        auth_failures=make.counter(
+            "asr_auth_failures_total", "Requests and streams refused for want of a valid key."
+        ),
         decode_rejected=make.counter(
             "asr_decode_rejected_total",
             "Uploads refused for what they hold, by the error's code.",
             ("reason",),
+        ),
+        slo_violations=make.counter(
+            "asr_slo_violations_total",
+            "Answers later than promised, by promise: lag, first_partial, final.",
+            ("slo",),
         ),
     )
 
@@ -234,5 +261,34 @@ def _stream_series(make: _Maker) -> StreamSeries:
         ),
         state_bytes=make.gauge(
             "asr_stream_state_bytes", "Memory of the engine's caches of all streams together."
+        ),
+    )
+
+
+def _controller_series(make: _Maker) -> ControllerSeries:
+    return ControllerSeries(
+        setpoint=make.gauge(
+            "asr_controller_setpoint_seconds",
+            "What the controller keeps the p95 of queue wait plus step time at or below.",
+        ),
+        measured=make.gauge(
+            "asr_controller_measured_seconds",
+            "The p95 of queue wait plus step time that the latest decision was taken on.",
+        ),
+        dimmer=make.gauge(
+            "asr_controller_dimmer_ratio",
+            "What the control law asks for, before quantising: effective layers over all layers.",
+        ),
+        decisions=make.counter(
+            "asr_depth_decisions_total",
+            "Changes of the automatic depth, in effective layers, by reason.",
+            ("from", "to", "reason"),
+        ),
+        floor_layers=make.gauge(
+            "asr_depth_floor_layers", "Effective layers that the controller never goes below."
+        ),
+        estimated_wer=make.gauge(
+            "asr_estimated_wer_ratio",
+            "Word error rate on the card at the depths in use over that at full depth; 1 is full.",
         ),
     )

@@ -13,6 +13,9 @@ COUNTERS = {
     "asr_decode_rejected",
     "asr_streams",
     "asr_stream_dropped_audio_seconds",
+    "asr_auth_failures",
+    "asr_slo_violations",
+    "asr_depth_decisions",
 }
 HISTOGRAMS = {
     "asr_request_duration_seconds",
@@ -36,6 +39,11 @@ GAUGES = {
     "asr_queue_depth",
     "asr_streams_active",
     "asr_stream_state_bytes",
+    "asr_controller_setpoint_seconds",
+    "asr_controller_measured_seconds",
+    "asr_controller_dimmer_ratio",
+    "asr_depth_floor_layers",
+    "asr_estimated_wer_ratio",
 }
 
 
