@@ -6,14 +6,17 @@ from typing import TextIO
 from service.engine import EngineName, choose_engine
 
 
-def run(engine: EngineName, model: str, cache: Path, out: TextIO) -> int:
-    """Build the int8 files of a model for this processor, where they are missing or damaged.
+def run(
+    engine: EngineName, model: str, cache: Path, out: TextIO, *, every_processor: bool = False
+) -> int:
+    """Build the int8 files of a model, where they are missing or damaged.
 
     Args:
         engine: whose files; the others than `onnx` run from a model as it is.
         model: shipped weights or a folder.
         cache: where what is built is kept.
-        out: takes the folder that holds it.
+        out: takes the folders that hold it, one a line.
+        every_processor: for all that may come, as an image needs it, not for this machine's alone.
 
     Returns:
         0.
@@ -27,5 +30,6 @@ def run(engine: EngineName, model: str, cache: Path, out: TextIO) -> int:
         return 0
     from service.engine.onnx import build_onnx_engine
 
-    out.write(f"{build_onnx_engine(model, cache)}\n")
+    for folder in build_onnx_engine(model, cache, every_processor=every_processor):
+        out.write(f"{folder}\n")
     return 0

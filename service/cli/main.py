@@ -75,7 +75,13 @@ def _build_engine(parsed: argparse.Namespace) -> int:
 
     settings = read_settings(engine=parsed.engine, model=parsed.model)
     configure_logs("warning")
-    return run(settings.engine, settings.model, settings.engine_cache, sys.stdout)
+    return run(
+        settings.engine,
+        settings.model,
+        settings.engine_cache,
+        sys.stdout,
+        every_processor=parsed.every_processor,
+    )
 
 
 def _engine(settings: "Settings") -> "Engine":
@@ -122,6 +128,11 @@ def _parser() -> argparse.ArgumentParser:
         "build-engine",
         help="make the int8 files of a model for this processor",
         description="Make the files that the engine onnx runs from.",
+    )
+    build.add_argument(
+        "--every-processor",
+        action="store_true",
+        help="make them for all processors that may come, as an image needs them",
     )
     for command in (transcribe, stream):
         command.add_argument("--drop", default="auto", help="depth to give up: auto or [0, 1)")

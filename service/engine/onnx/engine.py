@@ -39,18 +39,27 @@ def create_onnx_engine(model: str, *, num_threads: int, cache: Path) -> TorchEng
     return TorchEngine(load_model, open_gate, open_live)
 
 
-def build_onnx_engine(model: str, cache: Path) -> Path:
-    """Build a model's files for this processor, where they are missing or damaged.
+def build_onnx_engine(
+    model: str, cache: Path, *, every_processor: bool = False
+) -> tuple[Path, ...]:
+    """Build a model's files, where they are missing or damaged, and give their folders.
+
+    Args:
+        model: shipped weights or a folder.
+        cache: where what is built is kept.
+        every_processor: for all that may come, not for this machine's alone.
 
     Raises:
         ModelUnusable: the model is unknown, damaged, or of a backbone that this engine has not.
     """
     from service.engine.onnx.build import ensure_built
     from service.engine.onnx.checkpoint import open_checkpoint
-    from service.engine.onnx.processor import read_processor
+    from service.engine.onnx.processor import SERVED, read_processor
 
+    wanted = SERVED if every_processor else (read_processor().numerics,)
     with in_our_terms():
-        return ensure_built(open_checkpoint(model), cache, read_processor().numerics)
+        checkpoint = open_checkpoint(model)
+        return tuple(ensure_built(checkpoint, cache, numerics) for numerics in wanted)
 
 
 def runs_well(model: str) -> bool:

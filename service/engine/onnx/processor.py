@@ -16,6 +16,9 @@ Without an instruction for dot products of bytes, pairs of products are added in
 8-bit activations times 8-bit weights saturate and 7-bit ones do not.
 """
 
+SERVED: tuple[Numerics, ...] = ("int8", "int8-reduced")
+"""What `Processor.numerics` may say: files of both run on any processor that comes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Processor:

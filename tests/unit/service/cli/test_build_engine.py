@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from service.cli import main
-from service.engine.onnx.build import is_whole
+from service.engine.onnx.build import build_key, is_whole
+from service.engine.onnx.checkpoint import open_checkpoint
+from service.engine.onnx.processor import Processor
 from tests.onnx_kit import write_checkpoint
 
 
@@ -24,6 +26,23 @@ def test_the_folder_of_what_was_built_is_printed(
     built = Path(capsys.readouterr().out.strip())
     assert built.parent == tmp_path / "cache"
     assert is_whole(built)
+
+
+def test_an_image_gets_the_files_of_every_processor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "moonshine")
+    abilities = [
+        Processor(int8_dot_products=able, bfloat16_tiles=False).numerics for able in (True, False)
+    ]
+
+    main(["build-engine", "--engine", "onnx", "--model", str(folder), "--every-processor"])
+
+    built = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(is_whole(one) for one in built)
+    assert [one.name for one in built] == [
+        build_key(open_checkpoint(str(folder)), numerics) for numerics in abilities
+    ]
 
 
 @pytest.mark.parametrize("engine", ["torch", "fake"])
