@@ -34,6 +34,9 @@ RENAMED = {
 }
 """Module names that differ between the published graphs and transformers."""
 
+PACKED = "_quantized"
+"""Ends the names of matrices that stay bytes in the graph."""
+
 
 def main() -> None:
     """Run the conversion from the command line."""
@@ -115,7 +118,12 @@ def _collect(graph: onnx.GraphProto, folded: dict[str, Array], found: dict[str, 
     for node in graph.node:
         inputs = [folded.get(name) for name in node.input]
         _fold(node, inputs, folded)
-        _find(node, inputs, found)
+        if node.op_type == "MatMulInteger":
+            found[f"{_module(node)[0]}.weight"] = _unpacked(node.input[1], folded).T
+        elif node.op_type == "Gather" and node.input[0].endswith(PACKED):
+            found[f"{_module(node)[0]}.weight"] = _unpacked(node.input[0], folded)
+        else:
+            _find(node, inputs, found)
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 inner = {i.name: numpy_helper.to_array(i) for i in attribute.g.initializer}
@@ -138,12 +146,25 @@ def _fold(node: onnx.NodeProto, inputs: list[Array | None], folded: dict[str, Ar
         folded[node.output[0]] = results[node.op_type]()
 
 
+def _unpacked(name: str, folded: dict[str, Array]) -> Array:
+    """Unpack a matrix that the graph uses as bytes; scale and zero point stand beside it by name."""
+    scale, zero_point = (
+        folded[name.removesuffix(PACKED) + part] for part in ("_scale", "_zero_point")
+    )
+    return (folded[name].astype(np.float32) - zero_point.astype(np.float32)) * scale
+
+
+def _module(node: onnx.NodeProto) -> tuple[str, str]:
+    """Give the name of a node's module, and of its operation there."""
+    module, _, operation = node.name.strip("/").replace("/", ".").rpartition(".")
+    return module, operation
+
+
 def _find(node: onnx.NodeProto, inputs: list[Array | None], found: dict[str, Array]) -> None:
-    path = node.name.strip("/").replace("/", ".")
     weights = [value for value in inputs if value is not None and value.ndim >= 1]
     if not weights or len(weights) == len(inputs):
         return
-    module, _, operation = path.rpartition(".")
+    module, operation = _module(node)
     if node.op_type == "MatMul":
         found[f"{module}.weight"] = weights[0].T
     elif node.op_type == "Conv":
