@@ -1,0 +1,123 @@
+"""The slack law: the deepest level whose predicted latency leaves room, from a profiled table.
+
+It looks ahead where the brownout law looks back: the table says how long a step over so many
+streams takes at each depth, and from that follows what latency a number of streams will see.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.scheduling.controller import Reading
+
+SLACK = 0.2
+"""Share of the set point that the prediction has to leave."""
+DEEPER_SLACK = 0.4
+"""Share that it has to leave before a deeper level is taken: hysteresis."""
+ROUNDS_WAITED = 2.0
+"""Audio that comes in just after a round began waits for it, and then for its own."""
+FORGETTING = 0.9
+"""Share of the old scale that is kept with each reading."""
+MOST_SCALE = 8.0
+"""The table may be wrong by this factor, both ways; beyond, it is of no use."""
+_TOLERANCE_LAYERS = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class StepProfile:
+    """How long steps take at a depth: `fixed_s + num_streams * per_stream_s` for a chunk of each.
+
+    Args:
+        layers: effective layers.
+        fixed_s: of a step, whatever is in it.
+        per_stream_s: for each stream's chunk.
+    """
+
+    layers: float
+    fixed_s: float
+    per_stream_s: float
+
+    @classmethod
+    def fit(cls, layers: float, points: Sequence[tuple[int, float]]) -> "StepProfile":
+        """Fit measured pairs of batch and seconds, by least squares; neither part is below 0."""
+        mean_batch = sum(batch for batch, _ in points) / len(points)
+        mean_s = sum(took_s for _, took_s in points) / len(points)
+        spread = sum((batch - mean_batch) ** 2 for batch, _ in points)
+        joint = sum((batch - mean_batch) * (took_s - mean_s) for batch, took_s in points)
+        slope = max(0.0, joint / spread) if spread else mean_s / mean_batch
+        return cls(layers, max(0.0, mean_s - slope * mean_batch), slope)
+
+    def latency_s(self, num_streams: float, chunk_s: float, scale: float = 1.0) -> float:
+        """Predict the latency of a chunk; infinite where the streams ask more than there is.
+
+        Each round takes the chunks that came in during the last one, `num_streams * round / chunk`
+        of them, so that `round = fixed + per_stream * num_streams * round / chunk`.
+        """
+        utilisation = scale * num_streams * self.per_stream_s / chunk_s
+        if utilisation >= 1:
+            return math.inf
+        one_s = scale * (self.fixed_s + self.per_stream_s)
+        return ROUNDS_WAITED * max(one_s, scale * self.fixed_s / (1 - utilisation))
+
+
+class Slack:
+    """Picks from a table; what it predicts too low or too high by a factor, it corrects.
+
+    Args:
+        table: a profile for each level, deepest first.
+        layers_total: of the model.
+        setpoint_s: the latency to stay under.
+        chunk_s: of a stream's chunks.
+    """
+
+    def __init__(
+        self, table: Sequence[StepProfile], *, layers_total: int, setpoint_s: float, chunk_s: float
+    ) -> None:
+        self._table = tuple(table)
+        self._layers_total = layers_total
+        self._setpoint_s = setpoint_s
+        self._chunk_s = chunk_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Trust the table as it is; the dimmer is 1."""
+        self._index = 0
+        self._scale = 1.0
+
+    def follow(self, dimmer: float) -> None:
+        """Go on from the deepest level within a dimmer; what was corrected stays."""
+        within = (
+            index
+            for index, profile in enumerate(self._table)
+            if profile.layers <= dimmer * self._layers_total + _TOLERANCE_LAYERS
+        )
+        self._index = next(within, len(self._table) - 1)
+
+    def next_dimmer(self, reading: Reading, ceiling: float = 1.0) -> float:
+        """Give the dimmer of the deepest level under the ceiling that leaves room."""
+        self._correct(reading)
+        while self._index < len(self._table) - 1 and not self._leaves(SLACK, self._index, reading):
+            self._index += 1
+        while self._index and self._leaves(DEEPER_SLACK, self._index - 1, reading):
+            self._index -= 1
+        while self._index < len(self._table) - 1 and self._dimmer > ceiling:
+            self._index += 1
+        return self._dimmer
+
+    @property
+    def _dimmer(self) -> float:
+        return self._table[self._index].layers / self._layers_total
+
+    def _leaves(self, slack: float, index: int, reading: Reading) -> bool:
+        predicted_s = self._table[index].latency_s(reading.num_streams, self._chunk_s, self._scale)
+        return predicted_s <= (1 - slack) * self._setpoint_s
+
+    def _correct(self, reading: Reading) -> None:
+        at = self._table[self._index]
+        expected = reading.num_streams * at.per_stream_s / self._chunk_s
+        if not (expected and reading.samples):
+            return
+        # A saturated engine is busy all the time, whatever is asked of it: latency tells how much.
+        late = max(1.0, reading.latency_s / self._setpoint_s)
+        seen = min(MOST_SCALE, max(1 / MOST_SCALE, reading.busy_ratio * late / expected))
+        self._scale += (1 - FORGETTING) * (seen - self._scale)

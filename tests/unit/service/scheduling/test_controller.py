@@ -1,0 +1,400 @@
+"""The budget controller on readings that are made up, and on a queue that answers to the depth."""
+
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.scheduling.brownout import Brownout
+from service.scheduling.controller import (
+    AUDIT_SIZE,
+    BudgetController,
+    Damping,
+    Decision,
+    DepthLevel,
+    DimmerLaw,
+    FixedDepth,
+    Reading,
+    usable_levels,
+)
+from service.scheduling.slack import Slack, StepProfile
+
+SETPOINT_S = 0.3
+TICK_S = 0.25
+CHUNK_S = 0.5
+LAYERS = (8, 7, 6, 5, 4, 3)
+LEVELS = tuple(
+    DepthLevel(layers, 1 - layers / 8, 1 + 0.05 * index) for index, layers in enumerate(LAYERS)
+)
+FLOOR = LEVELS[-1].dimmer
+
+
+def cost_of(dimmer: float, fixed: float = 0.4) -> float:
+    """What a second of a stream takes of the engine, times that at full depth."""
+    return fixed + (1 - fixed) * dimmer
+
+
+def new_brownout(pole: float = 0.9) -> Brownout:
+    return Brownout(setpoint_s=SETPOINT_S, floor=FLOOR, pole=pole)
+
+
+def new_slack(full_s: float = 0.02) -> Slack:
+    table = [StepProfile(level.layers, 0.01, full_s * cost_of(level.dimmer)) for level in LEVELS]
+    return Slack(table, layers_total=8, setpoint_s=SETPOINT_S, chunk_s=CHUNK_S)
+
+
+def new_controller(
+    law: DimmerLaw | None = None, damping: Damping | None = None
+) -> BudgetController:
+    return BudgetController(law or new_brownout(), LEVELS, setpoint_s=SETPOINT_S, damping=damping)
+
+
+class QueuePlant:
+    """Streams before one engine: a backlog grows where they ask more than there is.
+
+    Args:
+        num_streams: by the time.
+        full_s: engine seconds for a stream's chunk at full depth.
+        noise: standard deviation of the measured latency, as a share.
+    """
+
+    def __init__(
+        self,
+        controller: BudgetController,
+        num_streams: Callable[[float], int],
+        *,
+        full_s: float = 0.02,
+        noise: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        self.controller = controller
+        self.now_s = 0.0
+        self.decisions: list[Decision] = []
+        self.latencies: list[tuple[float, float]] = []
+        self._num_streams = num_streams
+        self._full_s = full_s
+        self._noise = noise
+        self._random = random.Random(seed)
+        self._backlog_s = 0.0
+
+    def run(self, until_s: float) -> "QueuePlant":
+        while self.now_s < until_s:
+            self.now_s += TICK_S
+            decision = self.controller.tick(self._read())
+            if decision is not None:
+                self.decisions.append(decision)
+        return self
+
+    def _read(self) -> Reading:
+        count = self._num_streams(self.now_s)
+        if not count:
+            self._backlog_s = 0.0
+            return Reading(self.now_s, 0.0, 0, 0)
+        busy = count * self._full_s * cost_of(self.controller.level.dimmer) / CHUNK_S
+        self._backlog_s = max(0.0, self._backlog_s + (busy - 1) * TICK_S)
+        round_s = 0.01 / (1 - min(busy, 0.98)) + self._full_s
+        latency_s = self._backlog_s + 2 * round_s
+        self.latencies.append((self.now_s, latency_s))
+        noisy_s = latency_s * max(0.2, self._random.gauss(1, self._noise))
+        return Reading(self.now_s, noisy_s, 2 * count, count, min(1.0, busy))
+
+
+def capacity(full_s: float = 0.02) -> float:
+    """Streams that the floor just holds."""
+    return CHUNK_S / (full_s * cost_of(FLOOR))
+
+
+readings = st.builds(
+    Reading,
+    at_s=st.just(0.0),
+    latency_s=st.floats(0, 1e6),
+    samples=st.integers(0, 1000),
+    num_streams=st.integers(0, 10_000),
+    busy_ratio=st.floats(0, 1),
+)
+
+
+@given(st.lists(readings, max_size=60), st.floats(0.01, 0.999), st.floats(FLOOR, 1.0))
+def test_brownout_stays_between_floor_and_ceiling(
+    sequence: list[Reading], pole: float, ceiling: float
+) -> None:
+    law = new_brownout(pole)
+
+    for reading in sequence:
+        assert FLOOR <= law.next_dimmer(reading, ceiling) <= ceiling
+
+
+@given(st.lists(readings, max_size=30), st.floats(0, 5), st.floats(0, 5))
+def test_brownout_answers_more_latency_with_no_more_depth(
+    before: list[Reading], one_s: float, other_s: float
+) -> None:
+    def after(latency_s: float) -> float:
+        law = new_brownout()
+        for reading in before:
+            law.next_dimmer(reading)
+        return law.next_dimmer(Reading(0.0, latency_s, 10, 10))
+
+    less_s, more_s = sorted((one_s, other_s))
+    assert after(more_s) <= after(less_s) + 1e-9 or less_s > SETPOINT_S * (1 - 0.2)
+
+
+@given(st.floats(SETPOINT_S * 1.01, 100), st.floats(SETPOINT_S * 1.01, 100))
+def test_brownout_falls_further_the_later_it_is(one_s: float, other_s: float) -> None:
+    falls = [
+        new_brownout().next_dimmer(Reading(0.0, latency_s, 10, 10))
+        for latency_s in sorted((one_s, other_s))
+    ]
+
+    assert falls[1] <= falls[0] + 1e-12
+    assert falls[1] >= 0.9  # a reading takes at most a share 1 - pole
+
+
+def test_brownout_does_not_wind_up_at_the_floor() -> None:
+    law = new_brownout()
+    for _ in range(10_000):
+        law.next_dimmer(Reading(0.0, 50.0, 100, 100))
+
+    after = [law.next_dimmer(Reading(0.0, 0.0, 0, 0)) for _ in range(60)]
+
+    assert after[0] >= FLOOR
+    assert after[-1] == 1.0  # 15 s at 4 Hz
+
+
+def test_brownout_takes_nothing_back_just_below_the_set_point() -> None:
+    law = new_brownout()
+    fallen = law.next_dimmer(Reading(0.0, 1.0, 10, 10))
+
+    assert law.next_dimmer(Reading(0.0, 0.85 * SETPOINT_S, 10, 10)) == fallen
+
+
+@given(st.lists(readings, min_size=1, max_size=80))
+def test_the_depth_is_always_a_measured_one_and_changes_keep_the_dwell(
+    sequence: list[Reading],
+) -> None:
+    controller = new_controller()
+    damping = Damping()
+    changes: list[Decision] = []
+
+    for index, reading in enumerate(sequence):
+        at_s = index * TICK_S
+        decision = controller.tick(
+            Reading(at_s, reading.latency_s, reading.samples, reading.num_streams)
+        )
+        assert controller.level in LEVELS
+        assert FLOOR <= controller.dimmer <= 1
+        if decision is not None:
+            changes.append(decision)
+            assert decision.to_layers != decision.from_layers
+            assert decision.to_layers == controller.level.layers
+
+    for earlier, later in pairwise(changes):
+        rises = later.to_layers > later.from_layers
+        least_s = damping.rise_dwell_s if rises else damping.dwell_s
+        assert later.at_s - earlier.at_s >= least_s - 1e-9
+
+
+@given(
+    st.lists(st.floats(0.5, 3), min_size=8, max_size=8),
+    st.floats(0, 1.5),
+    st.integers(0, 8),
+)
+def test_usable_levels_never_go_below_the_floor_nor_pay_depth_for_worse_words(
+    wer_ratios: list[float], max_wer_increase: float, min_layers: int
+) -> None:
+    measured = [
+        DepthLevel(8 - index, index / 8, ratio)
+        for index, ratio in enumerate([1.0, *wer_ratios[:7]])
+    ]
+
+    levels = usable_levels(
+        measured, max_wer_increase=max_wer_increase, min_layers=float(min_layers)
+    )
+
+    assert levels[0].layers == 8
+    for index, level in enumerate(levels[1:], 1):
+        assert level.wer_ratio <= 1 + max_wer_increase + 1e-6
+        assert level.layers >= min_layers
+        assert level.layers < levels[index - 1].layers
+        assert all(level.wer_ratio < shallower.wer_ratio for shallower in levels[index + 1 :])
+
+
+def test_a_depth_whose_words_are_worse_than_a_cheaper_one_is_left_out() -> None:
+    measured = [
+        DepthLevel(8, 0.0, 1.0),
+        DepthLevel(6, 0.25, 1.3),
+        DepthLevel(4, 0.5, 1.2),
+        DepthLevel(2, 0.75, 4.0),
+    ]
+
+    levels = usable_levels(measured, max_wer_increase=0.5)
+
+    assert [level.layers for level in levels] == [8, 4]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("load", [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("new_law", [new_brownout, new_slack], ids=["brownout", "slack"])
+def test_constant_load_sees_two_changes_in_five_minutes_at_most(
+    new_law: Callable[[], DimmerLaw], load: float, seed: int
+) -> None:
+    count = int(load * capacity())
+    plant = QueuePlant(new_controller(new_law()), lambda _: count, seed=seed).run(1500)
+
+    settled = [one.at_s for one in plant.decisions if one.at_s > 60]
+    late = [latency_s for at_s, latency_s in plant.latencies if at_s > 60]
+
+    for start_s in settled:
+        assert len([at_s for at_s in settled if start_s <= at_s < start_s + 299]) <= 2
+    assert sum(latency_s > 2 * SETPOINT_S for latency_s in late) <= 0.02 * len(late)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.45])
+@pytest.mark.parametrize("new_law", [new_brownout, new_slack], ids=["brownout", "slack"])
+def test_a_load_that_full_depth_carries_runs_at_full_depth(
+    new_law: Callable[[], DimmerLaw], load: float
+) -> None:
+    count = int(load * capacity())
+    plant = QueuePlant(new_controller(new_law()), lambda _: count).run(600)
+
+    assert plant.controller.level == LEVELS[0]
+
+
+@pytest.mark.parametrize("full_s", [0.005, 0.02, 0.04])
+@pytest.mark.parametrize("load", [0.8, 1.5])
+@pytest.mark.parametrize("left", [0.0, 0.1, 0.3])
+def test_every_depth_is_back_within_thirty_seconds_of_the_end_of_a_load(
+    full_s: float, load: float, left: float
+) -> None:
+    busy, calm = int(load * capacity(full_s)), int(left * capacity(full_s))
+    plant = QueuePlant(new_controller(), lambda now_s: busy if now_s < 120 else calm, full_s=full_s)
+    plant.run(120)
+    assert plant.controller.level != LEVELS[0]
+    plant._backlog_s = 0.0  # those who went took what they had not said with them
+
+    plant.run(150)
+
+    assert plant.controller.level == LEVELS[0]
+
+
+@pytest.mark.parametrize("new_law", [new_brownout, new_slack], ids=["brownout", "slack"])
+def test_more_load_than_the_floor_carries_ends_at_the_floor_and_stays(
+    new_law: Callable[[], DimmerLaw],
+) -> None:
+    count = int(1.3 * capacity())
+    plant = QueuePlant(new_controller(new_law()), lambda _: count).run(300)
+
+    assert plant.controller.at_floor
+    assert plant.decisions[-1].at_s < 30
+
+
+def test_a_step_of_load_is_answered_within_five_seconds() -> None:
+    light, heavy = int(0.3 * capacity()), int(0.9 * capacity())
+    plant = QueuePlant(new_controller(), lambda now_s: light if now_s < 60 else heavy).run(65)
+
+    assert [one.reason for one in plant.decisions][:1] == ["overload"]
+    assert plant.decisions[0].at_s >= 60
+
+
+def test_the_loop_is_stable_with_the_gain_wrong_by_ten_both_ways() -> None:
+    """A plant without memory: latency is gain times dimmer, whatever the law believes."""
+    for gain_s in (SETPOINT_S / 5, SETPOINT_S * 1.5, SETPOINT_S * 5):
+        law = new_brownout()
+        dimmer = 1.0
+        for _ in range(400):
+            dimmer = law.next_dimmer(Reading(0.0, gain_s * dimmer, 10, 10))
+        settled = [law.next_dimmer(Reading(0.0, gain_s * dimmer, 10, 10)) for _ in range(20)]
+
+        assert max(settled) - min(settled) < 0.02
+
+
+def test_nothing_measured_changes_nothing() -> None:
+    controller = new_controller()
+    for index in range(8):
+        controller.tick(Reading(index * TICK_S, 2.0, 5, 5))
+    depth, dimmer = controller.level, controller.dimmer
+
+    controller.tick(Reading(2.0, 0.0, 0, 5))
+
+    assert (controller.level, controller.dimmer) == (depth, dimmer)
+    assert depth != LEVELS[0]
+
+
+def test_a_fixed_depth_never_turns() -> None:
+    controller = new_controller(FixedDepth())
+
+    for index in range(100):
+        assert controller.tick(Reading(index * TICK_S, 60.0, 10, 10)) is None
+    assert controller.level == LEVELS[0]
+
+
+def test_one_level_alone_is_floor_and_full_depth() -> None:
+    controller = BudgetController(
+        Brownout(setpoint_s=SETPOINT_S, floor=1.0), LEVELS[:1], setpoint_s=SETPOINT_S
+    )
+
+    assert controller.tick(Reading(0.0, 60.0, 10, 10)) is None
+    assert controller.at_floor
+
+
+def test_decisions_are_kept_with_what_they_were_made_from() -> None:
+    controller = new_controller()
+    at_s = 0.0
+    decision = None
+    while decision is None:
+        at_s += TICK_S
+        decision = controller.tick(Reading(at_s, 2.0, 5, 7))
+
+    assert list(controller.decisions) == [decision]
+    assert (decision.measured_s, decision.setpoint_s, decision.num_streams) == (2.0, SETPOINT_S, 7)
+    assert decision.reason == "overload"
+    assert decision.from_layers == 8
+    assert controller.decisions.maxlen == AUDIT_SIZE
+
+
+def test_an_idle_service_says_so_when_it_takes_depth_back() -> None:
+    plant = QueuePlant(
+        new_controller(), lambda now_s: int(1.2 * capacity()) if now_s < 20 else 0
+    ).run(60)
+
+    assert plant.decisions[-1].reason == "idle"
+    assert plant.decisions[-1].to_layers == 8
+
+
+def test_a_rise_goes_one_depth_at_a_time() -> None:
+    plant = QueuePlant(
+        new_controller(), lambda now_s: int(1.2 * capacity()) if now_s < 20 else 2
+    ).run(60)
+
+    rises = [one for one in plant.decisions if one.to_layers > one.from_layers]
+
+    assert [one.to_layers for one in rises] == [4, 5, 6, 7, 8]
+
+
+@given(st.floats(0.001, 0.1), st.floats(0, 0.1), st.lists(st.integers(1, 64), min_size=2))
+def test_a_step_profile_fits_a_line(per_stream_s: float, fixed_s: float, sizes: list[int]) -> None:
+    points = [(size, fixed_s + per_stream_s * size) for size in sizes]
+
+    profile = StepProfile.fit(8, points)
+
+    for size, took_s in points:
+        assert profile.fixed_s + profile.per_stream_s * size == pytest.approx(took_s, rel=1e-6)
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_a_profile_predicts_no_less_latency_for_more_streams(one: int, other: int) -> None:
+    profile = StepProfile(8, 0.02, 0.01)
+    fewer, more = sorted((one, other))
+
+    assert profile.latency_s(fewer, CHUNK_S) <= profile.latency_s(more, CHUNK_S)
+
+
+def test_slack_corrects_a_table_that_promises_too_much() -> None:
+    plant = QueuePlant(new_controller(new_slack(full_s=0.005)), lambda _: int(0.9 * capacity()))
+    plant.run(120)
+
+    late = [latency_s for at_s, latency_s in plant.latencies if at_s > 60]
+
+    assert max(late) < 2 * SETPOINT_S
