@@ -158,6 +158,7 @@ class LiveTranscript:
         self._new = Written()
         self._room = 0
         self._num_rows = 0
+        self._ended = False
         self._end: tuple[float, Array | None] | None = None
         self._doubted: _Doubt | None = None
         self.calls = 0
@@ -182,6 +183,7 @@ class LiveTranscript:
             ended: nothing follows these frames.
         """
         self._new, self._end, self._num_rows = Written(), None, num_rows
+        self._ended = ended
         self._doubted = None
         room = most_tokens - len(self.committed.tokens)
         self._room = max(0, room if ended else min(room, self._rule.most_tentative))
@@ -261,7 +263,13 @@ class LiveTranscript:
         if weights_HP is not None:
             self._new.position_rows += expected_rows(weights_HP[:, None])
             self._new.weights_HP.append(weights_HP)
-        return len(self._new.tokens) < self._room
+        return len(self._new.tokens) < self._room and not self._at_edge()
+
+    def _at_edge(self) -> bool:
+        """Say whether what follows would be guessed from audio that is still to come."""
+        rows = self._new.position_rows[-1:]
+        watches = self._rule.method != "agreement" and not self._ended
+        return watches and bool(rows) and self._committer.at_edge(rows[0], self._num_rows)
 
     def _is_doubtful(self) -> bool:
         """Say whether much audio lies behind the last token; once in an update."""

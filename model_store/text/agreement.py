@@ -33,7 +33,8 @@ class CommitRule:
     Args:
         method: updates agree on it, attention stays off the edge, or both.
         agreeing: updates in a row that have to.
-        edge_s: audio at the end that attention must not have reached.
+        edge_s: audio at the end that attention must not have reached; the first token that does
+            is an update's last, since none behind it could be committed.
         min_logprob: a token below waits for more audio, and those after it with it ...
         patience_s: ... until so much audio lies behind it.
         most_tentative: tokens an update may write after the committed ones.

@@ -222,7 +222,16 @@ def test_attention_at_the_edge_holds_a_token_back() -> None:
 
     # The token written after n others looks at row n; the last 0.35 s begin in row 1.
     assert one.committed.tokens == [1, 2]
-    assert one.tentative.tokens == [3, 4, 5]
+    assert one.tentative.tokens == [3]
+
+
+def test_nothing_is_written_behind_the_first_token_at_the_edge_before_the_end() -> None:
+    one = transcript("both")
+    decoder = Decoder(spelling(*[range(10, 22)] * 12), watched=True)
+    # Of ten rows the edge begins in row 7, so the eighth token is the last; of twelve in row 9.
+    assert update(one, decoder, 10) == list(range(10, 18))
+    assert update(one, decoder, 12) == list(range(10, 20))
+    assert update(one, decoder, 12, ended=True) == list(range(10, 22))
 
 
 def test_weights_of_earlier_updates_are_completed_with_nothing() -> None:
