@@ -14,7 +14,7 @@ _REALTIME_FACTOR = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 _FLOPS = (1e9, 3e9, 1e10, 3e10, 1e11, 3e11, 1e12, 3e12, 1e13, 1e14)
 _BATCH = (1, 2, 3, 4, 6, 8, 12, 16, 32)
 _CONFIDENCE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-_CAPTION_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1, 1.5, 2, 3, 5, 10)
+CAPTION_BUCKETS_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9, 1, 1.5, 2, 3, 5, 10)
 _LOOP_LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -97,13 +97,25 @@ class Metrics:
 def create_metrics(registry: CollectorRegistry) -> Metrics:
     """Register all series with a registry; a registry takes them once."""
     make = _Maker(registry)
-    return Metrics(
+    metrics = Metrics(
         _process_series(make),
         _request_series(make),
         _step_series(make),
         _stream_series(make),
         _controller_series(make),
     )
+    _begin_at_zero(metrics)
+    return metrics
+
+
+def _begin_at_zero(metrics: Metrics) -> None:
+    # A counter that appears with its first event has not increased, and no alert sees that event.
+    for endpoint in ("transcribe", "stream"):
+        for outcome in ("ok", "rejected", "overloaded", "failed", "cancelled"):
+            metrics.requests.outcomes.labels(endpoint, outcome)
+    for promise in ("lag", "first_partial", "final"):
+        metrics.requests.slo_violations.labels(promise)
+    metrics.streams.dropped_audio.labels("overload")
 
 
 class _Maker:
@@ -144,21 +156,26 @@ def _request_series(make: _Maker) -> RequestSeries:
     return RequestSeries(
         outcomes=make.counter(
             "asr_requests_total",
-            "Requests by outcome: ok, rejected (4xx), overloaded (503), failed (5xx), cancelled.",
+            "Requests by outcome: ok, rejected (4xx), overloaded (503), failed (5xx), cancelled; "
+            "of the endpoint stream every utterance is one.",
             ("endpoint", "outcome"),
         ),
         duration=make.histogram(
             "asr_request_duration_seconds",
-            "From the request's first byte to its answer, for requests that succeeded.",
+            "From the request's first byte, for streams from the arrival of the audio that ends the "
+            "utterance, to its answer; of requests that succeeded.",
             _REQUEST_S,
             by_depth,
         ),
         audio_seconds=make.counter(
-            "asr_audio_seconds_total", "Audio transcribed, silence included.", by_depth
+            "asr_audio_seconds_total",
+            "Audio transcribed; of streams what the encoder took in, of files silence too.",
+            by_depth,
         ),
         realtime_factor=make.histogram(
             "asr_realtime_factor",
-            "Time in work over seconds of audio; below 1 is faster than speech.",
+            "Seconds per second of audio: of files from start to end, of utterances engine time; "
+            "below 1 is faster than speech.",
             _REALTIME_FACTOR,
             by_depth,
         ),
@@ -188,7 +205,8 @@ def _request_series(make: _Maker) -> RequestSeries:
         ),
         slo_violations=make.counter(
             "asr_slo_violations_total",
-            "Answers later than promised, by promise: lag, first_partial, final.",
+            "Later than live captions promise: lag (packets, 1 s), first_partial (0.9 s), "
+            "final (0.6 s).",
             ("slo",),
         ),
     )
@@ -237,22 +255,22 @@ def _stream_series(make: _Maker) -> StreamSeries:
         first_partial=make.histogram(
             "asr_stream_first_partial_seconds",
             "From the arrival of an utterance's first speech to its first words.",
-            _CAPTION_S,
+            CAPTION_BUCKETS_S,
         ),
         final=make.histogram(
             "asr_stream_final_seconds",
             "From the arrival of the audio that ends an utterance to its final.",
-            _CAPTION_S,
+            CAPTION_BUCKETS_S,
         ),
         partial_interval=make.histogram(
             "asr_stream_partial_interval_seconds",
             "Between two partials of an utterance.",
-            _CAPTION_S,
+            CAPTION_BUCKETS_S,
         ),
         lag=make.histogram(
             "asr_stream_lag_seconds",
             "From a packet's arrival to the first message that takes all of it into account.",
-            _CAPTION_S,
+            CAPTION_BUCKETS_S,
         ),
         dropped_audio=make.counter(
             "asr_stream_dropped_audio_seconds_total",

@@ -245,6 +245,7 @@ class Session:
     def failed(self, error: ServiceError) -> None:
         """End at once: what the engine holds of this stream may be half done."""
         self._finished = True
+        self._measures.failed(len(self._utterances))
         self._utterances.clear()
         self._outbox.fail(error)
 
