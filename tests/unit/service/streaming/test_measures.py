@@ -90,6 +90,7 @@ def broken(rig: Rig, promise: str) -> float | None:
 
 def test_what_is_too_late_is_counted_by_promise() -> None:
     rig = Rig()
+    rig.clock.now_s = 1.0
     for packet in packets(one_sentence()):
         rig.say(packet)
     rig.clock.now_s += 1.5  # so long ago all of it arrived
