@@ -10,14 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from service.api.accounts import RequestAccounts
+from service.api.edge import install_edge
 from service.api.health import health_router
-from service.api.lingering import Lingering
 from service.api.models import models_router
 from service.api.page import page_router
 from service.api.problems import install_problems
 from service.api.stream import StreamRoute, stream_router
 from service.api.stream_dialect import StreamLimits
+from service.api.tiers import Privileges
 from service.api.transcribe import TranscribeRoute, transcribe_router
 from service.api.uploads import UploadLimits
 from service.engine.base import Engine
@@ -98,11 +98,12 @@ def create_service(
         min_bytes_per_s=settings.upload_min_bytes_per_s,
     )
     memory = UploadMemory(settings.max_upload_memory_bytes)
-    app.add_middleware(RequestAccounts, metrics=metrics, clock=clock)
-    app.add_middleware(Lingering)
+    install_edge(app, settings, metrics, clock)
     install_problems(app, metrics)
+    num_shared = settings.max_streams - settings.reserved_streams
+    privileges = Privileges(transcriber.plan_for, transcriber.admission.streams, num_shared)
     app.include_router(
-        transcribe_router(TranscribeRoute(transcriber, memory, uploads, metrics, clock))
+        transcribe_router(TranscribeRoute(transcriber, privileges, memory, uploads, metrics, clock))
     )
     sockets = Places(settings.max_stream_sockets, clock)
     app.include_router(
@@ -111,6 +112,7 @@ def create_service(
                 transcriber,
                 scheduler,
                 sockets,
+                privileges,
                 _stream_limits(settings),
                 metrics,
                 clock,

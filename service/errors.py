@@ -7,6 +7,9 @@ ServiceError
 |   |-- MessageInvalid                 message_invalid
 |   |-- MessagesRefused                messages_refused
 |   |-- ClientTooSlow                  client_too_slow
+|   |-- Unauthenticated                unauthenticated
+|   |-- OriginRefused                  origin_refused
+|   |-- RateLimited                    rate_limited
 |   |-- UploadError
 |   |   |-- UploadMalformed            upload_malformed
 |   |   |-- UploadTooLarge             upload_too_large
@@ -26,6 +29,7 @@ ServiceError
 |-- Unavailable                        an answer, not a fault: ask again later
 |   |-- Overloaded                     overloaded
 |   |-- UploadMemoryFull               upload_memory_full
+|   |-- DepthNotNow                    depth_not_now
 |   |-- Loading                        loading
 |   `-- Draining                       draining
 |-- SettingsInvalid                    settings_invalid
@@ -76,6 +80,33 @@ class MessagesRefused(CallerError):
     """Too many frames of a stream were of no use; the stream is closed."""
 
     code: ClassVar[str] = "messages_refused"
+
+
+class Unauthenticated(CallerError):
+    """No API key was shown, or one that nobody has."""
+
+    code: ClassVar[str] = "unauthenticated"
+
+
+class OriginRefused(CallerError):
+    """A page of another site asks, from the browser of somebody who visits it."""
+
+    code: ClassVar[str] = "origin_refused"
+
+
+class RateLimited(CallerError):
+    """The caller asks more often than it may.
+
+    Args:
+        message: what was expected and what came.
+        retry_after_s: hint, in whole seconds, when asking again makes sense.
+    """
+
+    code: ClassVar[str] = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UploadError(CallerError):
@@ -194,6 +225,12 @@ class UploadMemoryFull(Unavailable):
     """The uploads being read fill the memory set aside for them."""
 
     code: ClassVar[str] = "upload_memory_full"
+
+
+class DepthNotNow(Unavailable):
+    """The depth is on offer, and under the present load not to this caller."""
+
+    code: ClassVar[str] = "depth_not_now"
 
 
 class Loading(Unavailable):

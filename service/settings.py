@@ -1,11 +1,20 @@
 """The settings of the service, read from the environment once, at the start."""
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsInvalid
@@ -14,6 +23,10 @@ PREFIX = "ASR_"
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 HOUR_S = 3600.0
+CLIENT_KEY = PREFIX + "API_KEY"
+"""No setting of the service: the one that the command line shows to a server."""
+
+_ORIGIN = re.compile(r"https?://[^/\s@?#]+", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -34,6 +47,56 @@ class Settings(BaseSettings):
         le=65535,
         validation_alias=AliasChoices("ASR_PORT", "PORT"),
         description="Port to listen on; 0 takes a free one. PORT works too.",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port for /metrics alone, which the service's port then has no more; 0 takes a "
+        "free one.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file with the server's certificate and those above it; with one, https "
+        "and wss are spoken.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file with the certificate's private key."
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks of reverse proxies, between commas, whose word on the "
+        "client's address (X-Forwarded-For) is taken; * for any.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="File with a line NAME:TIER:KEY or NAME:TIER:sha256=DIGEST for each API key; "
+        "the tier is standard or priority. Without keys everybody may come in.",
+    )
+    api_keys: SecretStr | None = Field(
+        default=None,
+        description="The same lines, between commas; the file is safer, as others on the machine "
+        "may see an environment.",
+    )
+    metrics_open: bool = Field(
+        default=True, description="Whether /metrics is given to callers without a key."
+    )
+    reserved_streams: int = Field(
+        default=0, ge=0, description="Of max_streams, those that only priority keys take."
+    )
+    allowed_origins: str = Field(
+        default="",
+        description="Origins like https://captions.example.org, between commas, whose pages may "
+        "use the service beside its own page; * for all.",
+    )
+    rate_limit_per_minute: float = Field(
+        default=0.0,
+        ge=0,
+        description="Requests and streams that a key, or an address where there are no keys, may "
+        "begin in a minute; 0 sets no limit.",
+    )
+    rate_limit_burst: int = Field(
+        default=30, ge=1, description="Of them, those that may come at once."
     )
     engine: Literal["auto", "onnx", "torch", "fake"] = Field(
         default="auto",
@@ -112,9 +175,47 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe event that is logged."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object each."
+    )
     fake_realtime_factor: float = Field(
         default=0.0, ge=0, description="Seconds the fake engine spends on a second of speech."
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for network in listed(value):
+            if network != "*":
+                ipaddress.ip_network(network, strict=False)
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        if not all(origin == "*" or _ORIGIN.fullmatch(origin) for origin in listed(value)):
+            raise ValueError(
+                "expected origins like https://captions.example.org, got another thing"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("expected tls_certificate and tls_key together, got one of them")
+        if self.reserved_streams >= self.max_streams:
+            raise ValueError("expected reserved_streams below max_streams, got as many or more")
+        return self
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Give the parts of a setting that is a list, between commas or spaces."""
+    return tuple(text.replace(",", " ").split())
+
+
+def client_key() -> str | None:
+    """Give the key that the command line shows to a server, from ASR_API_KEY."""
+    return os.environ.get(CLIENT_KEY) or None  # noqa: TID251 this module reads the environment
 
 
 def read_settings(**overrides: str | float | None) -> Settings:
@@ -136,7 +237,7 @@ def read_settings(**overrides: str | float | None) -> Settings:
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
     # pydantic-settings passes over a misspelt variable, and the operator believes it is set.
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = {CLIENT_KEY, *(PREFIX + name.upper() for name in Settings.model_fields)}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsInvalid(f"expected settings out of the documented ones, got {unknown[0]!r}")

@@ -1,11 +1,15 @@
-"""Counts and logs every request by its outcome; plain ASGI, so that nothing is buffered."""
+"""Counts and logs every request and stream, one line each; plain ASGI, so nothing is buffered."""
 
 import logging
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.entrance import name_of
+from service.logs import fields
 from service.metrics import Metrics
 from service.scheduling.clock import Clock
+from service.streaming.events import Done, Event, Stats
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,72 @@ class RequestAccounts:
         finally:
             self._metrics.requests.outcomes.labels(endpoint, outcome_of(status)).inc()
             took_s = self._clock() - started_s
-            logger.info("%s %s -> %d in %.3f s", scope["method"], scope["path"], status, took_s)
+            method, path = scope["method"], scope["path"]
+            logger.info(
+                "%s %s -> %d in %.3f s",
+                method,
+                path,
+                status,
+                took_s,
+                extra=fields(
+                    method=method,
+                    path=path,
+                    status=status,
+                    duration_s=round(took_s, 4),
+                    key_name=name_of(scope),
+                    client=address_of(scope),
+                ),
+            )
+
+
+@dataclass(slots=True)
+class StreamAccount:
+    """What the log says of a stream once it has ended; kept up to date by what its client is told.
+
+    Args:
+        dialect: the label in metrics.
+        scope: of its handshake.
+        opened_at_s: when that was.
+    """
+
+    dialect: str
+    scope: Scope
+    opened_at_s: float
+    stats: Stats | None = None
+
+    def told(self, event: Event) -> None:
+        """Take what the client is told."""
+        if isinstance(event, Stats):
+            self.stats = event
+        elif isinstance(event, Done):
+            self.stats = event.stats
+
+    def log(self, reason: str, now_s: float) -> None:
+        """Write the one line; `reason` is a word of a closed set."""
+        audio_s = self.stats.audio_s if self.stats else 0.0
+        layers = self.stats.layers if self.stats else 0.0
+        logger.info(
+            "a stream ended: %s after %.1f s of audio at %.2f layers",
+            reason,
+            audio_s,
+            layers,
+            extra=fields(
+                dialect=self.dialect,
+                close_reason=reason,
+                audio_s=round(audio_s, 3),
+                layers=round(layers, 3),
+                utterances=self.stats.utterances if self.stats else 0,
+                duration_s=round(now_s - self.opened_at_s, 3),
+                key_name=name_of(self.scope),
+                client=address_of(self.scope),
+            ),
+        )
+
+
+def address_of(scope: Scope) -> str | None:
+    """Give the client's address, as far as a trusted proxy or the socket says."""
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 def outcome_of(status: int) -> str:

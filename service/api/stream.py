@@ -5,17 +5,22 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from service.api.accounts import StreamAccount
 from service.api.asyncapi import asyncapi_document
+from service.api.entrance import caller_of
+from service.api.models import choice_for_model
 from service.api.problems import INTERNAL_CLOSE_CODE, close_code_of
 from service.api.races import unless
+from service.api.request_ids import request_id_of
 from service.api.stream_connection import Connection
 from service.api.stream_dialect import Dialect, StreamLimits, Welcome
 from service.api.stream_native import NativeDialect
+from service.api.tiers import Privileges
 from service.errors import ClientGone, ModelNotServed, ServiceError, Unavailable
 from service.metrics import Metrics
 from service.scheduling.admission import Places
@@ -41,12 +46,13 @@ _FAILED = "failed"
 
 @dataclass(frozen=True, slots=True)
 class StreamRoute:
-    """What every stream works with.
+    """What every stream works with; all dialects come in by `serve`, which asks who it is.
 
     Args:
         transcriber: owns the engine and the door.
         scheduler: runs the streams.
         sockets: places for connections, whether they speak or not.
+        privileges: what a caller's tier is worth.
         limits: of one stream.
         metrics: counts streams.
         clock: measures them.
@@ -56,6 +62,7 @@ class StreamRoute:
     transcriber: Transcriber
     scheduler: LiveScheduler
     sockets: Places
+    privileges: Privileges
     limits: StreamLimits
     metrics: Metrics
     clock: Clock
@@ -66,17 +73,22 @@ class StreamRoute:
         active = self.metrics.streams.active.labels(dialect.name)
         active.inc()
         reason = ClientGone.code  # of a stream that is cancelled
+        account = StreamAccount(dialect.name, websocket.scope, self.clock())
+        # Never echoed: what else a client offers may be its key.
+        offered = dialect.subprotocol in websocket.scope.get("subprotocols", [])
         try:
-            await websocket.accept()
-            reason = await self._serve_accepted(websocket, dialect)
+            await websocket.accept(dialect.subprotocol if offered else None)
+            reason = await self._serve_accepted(websocket, dialect, account)
         finally:
             active.dec()
             self.metrics.streams.total.labels(dialect.name, reason).inc()
-            logger.info("a stream ended: %s", reason)
+            account.log(reason, self.clock())
 
-    async def _serve_accepted(self, websocket: WebSocket, dialect: Dialect) -> str:
+    async def _serve_accepted(
+        self, websocket: WebSocket, dialect: Dialect, account: StreamAccount
+    ) -> str:
         try:
-            reason = await self._converse(websocket, dialect)
+            reason = await self._converse(websocket, dialect, account)
         except ClientGone as error:
             return error.code
         except ServiceError as error:
@@ -92,10 +104,22 @@ class StreamRoute:
         await _close(websocket, _CLOSE_CODES[reason])
         return reason
 
-    async def _converse(self, websocket: WebSocket, dialect: Dialect) -> ClosingReason:
-        admission = self.transcriber.admission
+    async def _converse(
+        self, websocket: WebSocket, dialect: Dialect, account: StreamAccount
+    ) -> ClosingReason:
+        admission, privileges = self.transcriber.admission, self.privileges
+        caller = caller_of(websocket.scope)
         config = dialect.config(websocket.query_params)
+
+        def take_place() -> None:
+            privileges.check_place(caller)
+            place.enter_context(admission.streams.hold())
+
         with admission.enter(admission.streams), self.sockets.hold(), ExitStack() as place:
+            privileges.check_place(caller)
+            choice = choice_for_model(config.model, config.choice, self.transcriber.info)
+            privileges.check_depth(caller, choice)
+            config = replace(config, choice=choice)
             session, inbox, outbox = self._open_session(config)
             bytes_per_s = BYTES_PER_SAMPLE[config.encoding] * config.rate_hz
             connection = Connection(
@@ -107,13 +131,16 @@ class StreamRoute:
                 Pace(bytes_per_s, self.limits.burst_s, self.limits.max_speed),
                 self.limits,
                 self.clock,
-                take_place=lambda: place.enter_context(admission.streams.hold()),
+                take_place=take_place,
+                check_depth=lambda choice: privileges.check_depth(caller, choice),
                 wake=self.scheduler.wake,
+                account=account,
                 choice=config.choice,
                 heard_at_s=self.clock(),
             )
             welcome = Welcome(
                 secrets.token_hex(8),
+                request_id_of(websocket.scope),
                 self.transcriber.info,
                 config,
                 session.dial.told,

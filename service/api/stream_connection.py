@@ -8,9 +8,10 @@ from typing import NoReturn
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from service.api.accounts import StreamAccount
 from service.api.stream_dialect import Dialect, Keepalive, StreamLimits
 from service.engine.base import DepthChoice
-from service.errors import CallerError, ClientGone, ClientTooSlow, MessagesRefused
+from service.errors import CallerError, ClientGone, ClientTooSlow, DepthNotNow, MessagesRefused
 from service.scheduling.admission import Admission
 from service.scheduling.clock import Clock
 from service.streaming.commands import Configure, Marker, Packet, Stop
@@ -33,7 +34,9 @@ class Connection:
     Args:
         take_place: takes one of the places of streams; called with the first audio, so that
             sockets that are only open take none.
+        check_depth: refuses a depth that this client may not have now.
         wake: tells the scheduler that something came in.
+        account: follows what the client is told, for the log.
         choice: the depth that holds now.
         heard_at_s: when the client last said something.
     """
@@ -47,7 +50,9 @@ class Connection:
     limits: StreamLimits
     clock: Clock
     take_place: Callable[[], None]
+    check_depth: Callable[[DepthChoice], None]
     wake: Callable[[], None]
+    account: StreamAccount
     choice: DepthChoice
     heard_at_s: float
     heard_anything: bool = False
@@ -65,6 +70,7 @@ class Connection:
         await self._send(welcome)
         while True:
             event = await self.outbox.take()
+            self.account.told(event)
             await self._send(self.dialect.event(event))
             if isinstance(event, Done):
                 return event.reason
@@ -154,8 +160,12 @@ class Connection:
             command = self.dialect.command(text, self.choice)
             if isinstance(command, Configure) and command.choice is not None:
                 self.session.dial.check(command.choice)
+                self.check_depth(command.choice)
         except CallerError as error:
             self._refuse(error)
+            return
+        except DepthNotNow as error:  # of use at another time, so it is not held against the client
+            self.outbox.refuse(error)
             return
         if isinstance(command, Stop):
             self._stop(command)

@@ -38,6 +38,7 @@ class Welcome:
     """What a client is told first."""
 
     session_id: str
+    request_id: str
     info: ModelInfo
     config: StreamConfig
     plan: PlanInUse
@@ -54,6 +55,8 @@ class Dialect(Protocol):
 
     name: str
     """The label in metrics."""
+    subprotocol: str
+    """Of the WebSocket; chosen where the client offers it."""
 
     def config(self, query: Mapping[str, str]) -> StreamConfig:
         """Read how a stream should begin.

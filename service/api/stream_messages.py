@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 PROTOCOL_VERSION = "1.0"
+SUBPROTOCOL = "asr.v1"
+"""Chosen where a client offers it; browsers offer it beside their key."""
 
 
 class _Message(BaseModel):
@@ -42,6 +44,7 @@ class ReadyMessage(_FromServer):
     type: Literal["ready"] = "ready"
     protocol: str = Field(PROTOCOL_VERSION, description="Version of this protocol.")
     session_id: str
+    request_id: str = Field(description="Of the handshake; names the stream in the server's log.")
     model: str
     layers_total: int
     depths: tuple[DepthOffered, ...]
@@ -238,6 +241,11 @@ class StreamQuery(_Message):
     policy: str = "ladder"
     endpointing_ms: int = Field(500, ge=100, le=5000)
     words: bool = True
+    model: str | None = Field(
+        None,
+        description="The model served or an alias of it; an alias sets the drop where `drop` does "
+        "not.",
+    )
 
 
 def client_messages() -> TypeAdapter[ClientMessage]:

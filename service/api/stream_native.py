@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.api.problems import INTERNAL_CODE, INTERNAL_MESSAGE
+from service.api.problems import INTERNAL_CODE, INTERNAL_MESSAGE, retry_after_s_of
 from service.api.stream_dialect import Keepalive, Welcome
 from service.api.stream_messages import (
+    SUBPROTOCOL,
     ConfigureMessage,
     DepthMessage,
     DepthOffered,
@@ -32,7 +33,7 @@ from service.api.stream_messages import (
     client_messages,
 )
 from service.engine.base import DepthChoice, PlanInUse
-from service.errors import MessageInvalid, ParameterInvalid, ServiceError, Unavailable
+from service.errors import MessageInvalid, ParameterInvalid, ServiceError
 from service.scheduling.depth import parse_choice
 from service.streaming.commands import Command, Configure, Flush, Marker, Stop, StreamConfig
 from service.streaming.events import (
@@ -56,6 +57,7 @@ class NativeDialect:
     """One conversation."""
 
     name = "native"
+    subprotocol = SUBPROTOCOL
 
     def __init__(self) -> None:
         self._seq = 0
@@ -78,6 +80,7 @@ class NativeDialect:
             encoding=asked.encoding,
             rate_hz=int(asked.sample_rate),
             choice=parse_choice(asked.drop, asked.max_drop, asked.policy),
+            model=asked.model,
             endpointing_s=asked.endpointing_ms / 1000,
         )
 
@@ -111,6 +114,7 @@ class NativeDialect:
             lambda seq: ReadyMessage(
                 seq=seq,
                 session_id=welcome.session_id,
+                request_id=welcome.request_id,
                 model=info.name,
                 layers_total=info.layers_total,
                 depths=tuple(
@@ -208,7 +212,7 @@ class NativeDialect:
 
 
 def _error(error: ServiceError | None, seq: int, *, fatal: bool) -> ErrorMessage:
-    retry_s = error.retry_after_s if isinstance(error, Unavailable) else None
+    retry_s = retry_after_s_of(error)
     return ErrorMessage(
         seq=seq,
         code=error.code if error else INTERNAL_CODE,

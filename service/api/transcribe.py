@@ -7,10 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.entrance import caller_of
 from service.api.examples import BODY, RESPONSES
 from service.api.formats import Format, headers_of, render
 from service.api.models import choice_for_model
 from service.api.races import unless, until_gone
+from service.api.tiers import Privileges
 from service.api.uploads import UploadLimits, read_upload
 from service.engine.base import AUTO
 from service.metrics import Metrics
@@ -58,6 +60,7 @@ class TranscribeRoute:
     """What the route works with."""
 
     transcriber: Transcriber
+    privileges: Privileges
     memory: UploadMemory
     limits: UploadLimits
     metrics: Metrics
@@ -69,7 +72,8 @@ class TranscribeRoute:
         with admission.enter(), self.memory.lease() as lease:
             asked = parse_choice(query.drop, query.max_drop, query.policy)
             choice = choice_for_model(query.model, asked, transcriber.info)
-            transcriber.plan_for(choice)  # refuse a depth not on offer before the upload, not after
+            # A depth that is not on offer is refused before the upload, not after it.
+            self.privileges.check_depth(caller_of(request.scope), choice)
             started_s = self.clock()
             source = await unless(
                 read_upload(request.headers, request.stream(), lease, self.limits),

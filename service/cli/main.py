@@ -39,7 +39,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     settings = read_settings(
         host=parsed.host, port=parsed.port, engine=parsed.engine, model=parsed.model
     )
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     return serve(settings, _engine(settings))
 
 

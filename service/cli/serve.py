@@ -5,6 +5,7 @@ SIGTERM -> not ready, new requests 503 -> running ones finish or the grace ends 
 
 import asyncio
 import logging
+import ssl
 import time
 from types import FrameType
 
@@ -16,11 +17,13 @@ from service.app import create_service
 from service.cli.connections import protocol_with_deadline
 from service.cli.sockets import StreamProtocol
 from service.engine.base import Engine
+from service.errors import SettingsInvalid
 from service.scheduling.admission import Admission
-from service.settings import Settings
+from service.settings import Settings, listed
 
 logger = logging.getLogger(__name__)
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 PING_EVERY_S = 20.0
 FLUSH_S = 2
 """Seconds; answers that are ready when the drain ends still have to leave."""
@@ -37,6 +40,8 @@ def serve(settings: Settings, engine: Engine) -> int:
         0, or 1 when the model could not be loaded.
     """
     logger.info("settings: %s", settings.model_dump())
+    _warn_of_open_doors(settings)
+    check_tls(settings)
     load_failed = asyncio.Event()
     service = create_service(settings, engine, CollectorRegistry(), time.monotonic, load_failed.set)
     config = server_config(service.app, settings)
@@ -65,7 +70,42 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=FLUSH_S,
+        # Unless a proxy is trusted, a client's own word on its address counts for nothing.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(listed(settings.trusted_proxies)),
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
     )
+
+
+def check_tls(settings: Settings) -> None:
+    """Read certificate and key once, so that what is wrong with them is said in our words.
+
+    Raises:
+        SettingsInvalid: they cannot be used.
+    """
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return
+    try:
+        # An empty password, so that a key that has one is refused and nobody is asked for it.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_certificate, settings.tls_key, password=""
+        )
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsInvalid(
+            f"expected a certificate at {settings.tls_certificate} and its key, without a "
+            f"password, at {settings.tls_key}; got what cannot be used"
+        ) from error
+
+
+def _warn_of_open_doors(settings: Settings) -> None:
+    keyed = settings.api_keys_file is not None or settings.api_keys is not None
+    if settings.host in LOOPBACK:
+        return
+    if not keyed:
+        logger.warning("no API keys are set: whoever reaches %s may use it", settings.host)
+    elif settings.tls_certificate is None and not settings.trusted_proxies:
+        logger.warning("keys come in unencrypted unless a proxy that speaks TLS stands before us")
 
 
 class DrainingServer(uvicorn.Server):

@@ -16,12 +16,15 @@ class StreamConfig:
         rate_hz: of its samples.
         choice: the depth asked for.
         endpointing_s: silence that ends an utterance.
+        model: the name or alias asked for, if any; the caller has made it part of the choice by the
+            time a session begins.
     """
 
     encoding: Encoding = "pcm_s16le"
     rate_hz: int = 16_000
     choice: DepthChoice
     endpointing_s: float = 0.5
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.engine.base import PlanInUse, Word
-from service.errors import CallerError
+from service.errors import CallerError, Unavailable
 
 FinalReason = Literal["endpoint", "limit", "flush", "stop", "drain", "idle", "gap"]
 ClosingReason = Literal["stop", "drain", "idle"]
@@ -103,9 +103,9 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Something the client sent was of no use; the stream goes on."""
+    """What the client sent was of no use, or is none now; the stream goes on."""
 
-    error: CallerError
+    error: CallerError | Unavailable
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from service.errors import CallerError, ClientTooSlow, ServiceError
+from service.errors import CallerError, ClientTooSlow, ServiceError, Unavailable
 from service.streaming.events import Event, Final, Lag, Partial, Refused, Stats
 
 MAX_EVENTS = 256
@@ -36,7 +36,7 @@ class Outbox:
             )
         self._news.set()
 
-    def refuse(self, error: CallerError) -> None:
+    def refuse(self, error: CallerError | Unavailable) -> None:
         """Tell of an error that the stream survives."""
         self.put([Refused(error)])
 

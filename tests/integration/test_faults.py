@@ -41,7 +41,11 @@ async def test_a_fault_of_the_app_itself_tells_the_caller_nothing() -> None:
 
     assert answer.status_code == 500
     assert answer.json() == {
-        "error": {"code": "internal_error", "message": "something of ours went wrong"}
+        "error": {
+            "code": "internal_error",
+            "message": "something of ours went wrong",
+            "request_id": answer.headers["X-Request-ID"],
+        }
     }
 
 

@@ -5,7 +5,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 
 from service import errors
-from service.api.problems import STATUS, in_words, response_to
+from service.api.problems import STATUS, close_code_of, in_words, response_to
 
 BRANCHES = {
     errors.ServiceError,
@@ -29,7 +29,7 @@ LEAVES = sorted(set(tree(errors.ServiceError)) - BRANCHES, key=lambda error: err
 
 
 def made(error: type[errors.ServiceError]) -> errors.ServiceError:
-    if issubclass(error, errors.Unavailable):
+    if issubclass(error, errors.Unavailable | errors.RateLimited):
         return error("words", retry_after_s=7)
     return error("words")
 
@@ -57,15 +57,20 @@ def test_the_status_fits_whose_fault_it_is(error: type[errors.ServiceError]) -> 
 
 @pytest.mark.parametrize("error", LEAVES)
 def test_every_answer_has_the_one_shape(error: type[errors.ServiceError]) -> None:
-    answer = response_to(made(error))
+    answer = response_to(made(error), "one")
 
     assert answer.status_code == STATUS[error]
-    assert json.loads(bytes(answer.body)) == {"error": {"code": error.code, "message": "words"}}
+    assert json.loads(bytes(answer.body)) == {
+        "error": {"code": error.code, "message": "words", "request_id": "one"}
+    }
 
 
-@pytest.mark.parametrize("error", [leaf for leaf in LEAVES if issubclass(leaf, errors.Unavailable)])
-def test_not_now_says_when(error: type[errors.Unavailable]) -> None:
-    assert response_to(made(error)).headers["retry-after"] == "7"
+LATER = [leaf for leaf in LEAVES if issubclass(leaf, errors.Unavailable | errors.RateLimited)]
+
+
+@pytest.mark.parametrize("error", LATER)
+def test_not_now_says_when(error: type[errors.ServiceError]) -> None:
+    assert response_to(made(error), "one").headers["retry-after"] == "7"
 
 
 def test_a_parameter_that_pydantic_refuses_in_its_own_way_is_named_without_its_words() -> None:
@@ -74,3 +79,33 @@ def test_a_parameter_that_pydantic_refuses_in_its_own_way_is_named_without_its_w
     )
 
     assert in_words(error) == "expected a valid drop, got one that is not"
+
+
+def test_an_answer_carries_its_request_in_body_and_header() -> None:
+    answer = response_to(errors.AudioEmpty("words"), "one")
+
+    assert json.loads(bytes(answer.body))["error"]["request_id"] == "one"
+    assert answer.headers["x-request-id"] == "one"
+
+
+def test_whoever_lacks_a_key_is_told_how_to_show_one() -> None:
+    challenge = response_to(errors.Unauthenticated("words"), "one").headers["www-authenticate"]
+
+    assert challenge.startswith("Bearer ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.Unauthenticated("words"), 4401),
+        (errors.RateLimited("words", retry_after_s=1), 4429),
+        (errors.OriginRefused("words"), 1008),
+        (errors.DepthNotNow("words", retry_after_s=1), 1013),
+        (errors.Draining("words", retry_after_s=1), 1001),
+        (errors.DropOutOfRange("words"), 4400),
+    ],
+)
+def test_a_stream_that_is_refused_closes_with_the_code_of_its_error(
+    error: errors.ServiceError, code: int
+) -> None:
+    assert close_code_of(error) == code

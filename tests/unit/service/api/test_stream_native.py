@@ -84,7 +84,7 @@ def test_every_event_is_a_message_of_the_schema(event: Event) -> None:
 
 def test_messages_are_numbered_across_kinds() -> None:
     dialect = NativeDialect()
-    welcome = Welcome("id", INFO, dialect.config({}), HALF, LIMITS)
+    welcome = Welcome("id", "request", INFO, dialect.config({}), HALF, LIMITS)
 
     texts = [dialect.welcome(welcome), dialect.event(EVENTS[0]), dialect.error(None)]
 
@@ -95,7 +95,7 @@ def test_the_welcome_says_what_is_served() -> None:
     dialect = NativeDialect()
     config = dialect.config({"sample_rate": "8000", "encoding": "alaw"})
 
-    message = json.loads(dialect.welcome(Welcome("id", INFO, config, HALF, LIMITS)))
+    message = json.loads(dialect.welcome(Welcome("id", "request", INFO, config, HALF, LIMITS)))
 
     assert (message["sample_rate"], message["encoding"]) == (8000, "alaw")
     assert (message["layers"], message["plan"]) == (4.0, [2] * 8)
