@@ -9,7 +9,7 @@ Dimensions: B = utterances, T = encoder frames, G = rows of one layer (groups of
 D = channels, H = heads, R = stride.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,14 @@ from model_store.depth import STRIDES, DepthSchedule, Segment
 from model_store.errors import PlanInvalid
 
 POOLED_STRIDES = STRIDES[1:]
+
+
+class RowHistory(Protocol):
+    """A layer's latest rows, which a convolution reads before the new ones."""
+
+    def extend(self, x_BGD: Tensor) -> Tensor:
+        """Give as many earlier rows as the convolution reads, then the new ones; keep the last."""
+        ...
 
 
 class RowCache(Protocol):
@@ -37,11 +45,15 @@ class RowContext:
 
     Args:
         cache: what the rows attend to instead of each other under the mask; None for that.
+        history: what a causal convolution reads before the rows; None for zeros.
 
     Shapes:
         stride_index_G: index into `STRIDES` of each row's stride.
         position_G: middle of the row's group, in frames.
         mask_BGG: True where query row (first G) may attend to key row (second G); None for all.
+        bias_HGG: added to the scores of query row and key row, before a layer gates it; None for
+            backbones without relative positions.
+        valid_BG: True where a row begins inside its utterance; None for all.
     """
 
     stride_index_G: Tensor | int
@@ -50,6 +62,9 @@ class RowContext:
     rotary_cos_GR: Tensor | None
     rotary_sin_GR: Tensor | None
     cache: RowCache | None = None
+    bias_HGG: Tensor | None = None
+    valid_BG: Tensor | None = None
+    history: RowHistory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +133,13 @@ class ElasticLayer(nn.Module):
         block: the backbone's layer.
         dim: channels.
         bypass_rank: inner width of the bypass; 0 for none, so that skipping is the identity.
+        final_norm: normalises every frame after the layer, whether it ran or was skipped; None for
+            backbones whose layers end without.
     """
 
-    def __init__(self, block: nn.Module, dim: int, bypass_rank: int) -> None:
+    def __init__(
+        self, block: nn.Module, dim: int, bypass_rank: int, final_norm: nn.LayerNorm | None = None
+    ) -> None:
         super().__init__()
         self.block = block
         self.pool_RD = nn.ParameterDict(
@@ -130,6 +149,7 @@ class ElasticLayer(nn.Module):
             {str(r): nn.Parameter(torch.ones(r, dim)) for r in POOLED_STRIDES}
         )
         self.bypass = Bypass(dim, bypass_rank) if bypass_rank else None
+        self.final_norm = final_norm
 
     def forward(self, x_BTD: Tensor, rows: LayerRows) -> Tensor:
         """Run the layer over the segments of one utterance batch, or of utterances side by side.
@@ -138,6 +158,10 @@ class ElasticLayer(nn.Module):
             x_BTD: frames; those past an utterance's end repeat its last one.
             rows: segments that tile [0, T), and the rows that those with a stride make.
         """
+        y_BTD = self._changed(x_BTD, rows)
+        return y_BTD if self.final_norm is None else self.final_norm(y_BTD)
+
+    def _changed(self, x_BTD: Tensor, rows: LayerRows) -> Tensor:
         if rows.context is None:
             return x_BTD if self.bypass is None else self.bypass(x_BTD)
         if all(part.stride == 1 for part in rows.segments):
@@ -186,6 +210,9 @@ class ElasticLayer(nn.Module):
 Rotary = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Positions in frames to cosines and sines."""
 
+RelativeBias = Callable[[Tensor], Tensor]
+"""Positions in frames, position_G, to what the scores of each two rows gain, bias_HGG."""
+
 
 class ElasticStack(nn.Module):
     """The layers of an encoder, each at the stride a schedule gives it.
@@ -193,12 +220,20 @@ class ElasticStack(nn.Module):
     Args:
         layers: the backbone's layers, wrapped.
         rotary: gives the rotation of a position, for backbones that rotate queries and keys.
+        relative: gives the bias of the distance of two positions, for those that add one.
     """
 
-    def __init__(self, layers: list[ElasticLayer], rotary: Rotary | None = None) -> None:
+    def __init__(
+        self,
+        layers: list[ElasticLayer],
+        rotary: Rotary | None = None,
+        relative: RelativeBias | None = None,
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self._rotary = rotary
+        # Kept out of the modules: its parameters are the encoder's, under a name of their own.
+        self._relative = (relative,)
 
     def forward(
         self,
@@ -219,6 +254,28 @@ class ElasticStack(nn.Module):
         Raises:
             PlanInvalid: the plan is of another number of layers, or a group would straddle a chunk.
         """
+        rows_of = self.rows(x_BTD, num_frames_B, schedule, chunk_frames)
+        return self.run(x_BTD, rows_of, repeat_last(num_frames_B, x_BTD))
+
+    def each(
+        self,
+        x_BTD: Tensor,
+        num_frames_B: Tensor | None,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
+    ) -> Iterator[Tensor]:
+        """Give the frames after every layer, as `forward` runs them."""
+        rows_of = self.rows(x_BTD, num_frames_B, schedule, chunk_frames)
+        yield from self.run_each(x_BTD, rows_of, repeat_last(num_frames_B, x_BTD))
+
+    def rows(
+        self,
+        x_BTD: Tensor,
+        num_frames_B: Tensor | None,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
+    ) -> Callable[[int], LayerRows]:
+        """Give what each layer of a whole pass runs over, by its index; see `forward`."""
         self.check(schedule, chunk_frames)
         num_frames = x_BTD.shape[1]
         contexts: dict[tuple[Segment, ...], RowContext] = {}
@@ -228,13 +285,15 @@ class ElasticStack(nn.Module):
             if segments[0].stride == 0:
                 return LayerRows(segments, None)
             if segments not in contexts:
-                mask_BGG = _attention_mask(
-                    first_frames(segments, x_BTD.device), num_frames_B, chunk_frames
+                first_G = first_frames(segments, x_BTD.device)
+                valid_BG = None if num_frames_B is None else first_G < num_frames_B[:, None]
+                mask_BGG = _attention_mask(first_G, valid_BG, chunk_frames)
+                contexts[segments] = self.context(
+                    segments, x_BTD.device, mask_BGG=mask_BGG, valid_BG=valid_BG
                 )
-                contexts[segments] = self.context(segments, x_BTD.device, mask_BGG=mask_BGG)
             return LayerRows(segments, contexts[segments])
 
-        return self.run(x_BTD, rows_of, _repeat_last(num_frames_B, x_BTD))
+        return rows_of
 
     def run(
         self,
@@ -250,13 +309,24 @@ class ElasticStack(nn.Module):
             repeat_last_BT1: the frame to read in each frame's place wherever frames are grouped;
                 None for itself.
         """
+        for states_BTD in self.run_each(x_BTD, rows_of, repeat_last_BT1):
+            x_BTD = states_BTD
+        return x_BTD
+
+    def run_each(
+        self,
+        x_BTD: Tensor,
+        rows_of: Callable[[int], LayerRows],
+        repeat_last_BT1: Tensor | None,
+    ) -> Iterator[Tensor]:
+        """Give the frames after every layer; see `run`."""
         for index, layer in enumerate(self.layers):
             rows = rows_of(index)
             grouped = any(part.stride > 1 for part in rows.segments)
             if repeat_last_BT1 is not None and grouped:
                 x_BTD = x_BTD.gather(1, repeat_last_BT1.expand(-1, -1, x_BTD.shape[2]))
             x_BTD = layer(x_BTD, rows)
-        return x_BTD
+            yield x_BTD
 
     def check(self, schedule: DepthSchedule, chunk_frames: int | None) -> None:
         """Refuse plans that this stack, or a chunk, cannot run.
@@ -279,6 +349,7 @@ class ElasticStack(nn.Module):
         *,
         moved_frames: tuple[int, ...] | None = None,
         mask_BGG: Tensor | None = None,
+        valid_BG: Tensor | None = None,
     ) -> RowContext:
         """Say what the rows of the segments that run stand for.
 
@@ -286,7 +357,7 @@ class ElasticStack(nn.Module):
             segments: places in the frames at hand.
             device: where the rows are.
             moved_frames: by segment, how far its frames lie behind their places; None for nowhere.
-            mask_BGG: as in `RowContext`.
+            mask_BGG, valid_BG: as in `RowContext`.
         """
         moved = moved_frames or (0,) * len(segments)
         running = [(part, by) for part, by in zip(segments, moved, strict=True) if part.stride]
@@ -305,7 +376,17 @@ class ElasticStack(nn.Module):
                 torch.tensor(rows, device=device)
             )
         cos_GR, sin_GR = self._rotary(position_G) if self._rotary else (None, None)
-        return RowContext(stride_index_G, position_G, mask_BGG, cos_GR, sin_GR)
+        (relative,) = self._relative
+        bias_HGG = relative(position_G) if relative else None
+        return RowContext(
+            stride_index_G,
+            position_G,
+            mask_BGG,
+            cos_GR,
+            sin_GR,
+            bias_HGG=bias_HGG,
+            valid_BG=valid_BG,
+        )
 
 
 def first_frames(segments: tuple[Segment, ...], device: torch.device) -> Tensor:
@@ -315,7 +396,7 @@ def first_frames(segments: tuple[Segment, ...], device: torch.device) -> Tensor:
     )
 
 
-def _repeat_last(num_frames_B: Tensor | None, x_BTD: Tensor) -> Tensor | None:
+def repeat_last(num_frames_B: Tensor | None, x_BTD: Tensor) -> Tensor | None:
     """Give, per frame, the frame to read: itself, or the utterance's last one past its end."""
     if num_frames_B is None:
         return None
@@ -324,13 +405,13 @@ def _repeat_last(num_frames_B: Tensor | None, x_BTD: Tensor) -> Tensor | None:
 
 
 def _attention_mask(
-    first_G: Tensor, num_frames_B: Tensor | None, chunk_frames: int | None
+    first_G: Tensor, valid_BG: Tensor | None, chunk_frames: int | None
 ) -> Tensor | None:
     mask_BGG = None
     if chunk_frames is not None:
         chunk_G = first_G // chunk_frames
         mask_BGG = (chunk_G[:, None] >= chunk_G[None, :]).unsqueeze(0)
-    if num_frames_B is not None:
-        valid_B1G = (first_G[None, :] < num_frames_B[:, None]).unsqueeze(1)
+    if valid_BG is not None:
+        valid_B1G = valid_BG.unsqueeze(1)
         mask_BGG = valid_B1G if mask_BGG is None else mask_BGG & valid_B1G
     return mask_BGG

@@ -7,6 +7,7 @@ Source: Jeffries et al., Moonshine, arXiv 2410.15608; architecture as in transfo
 `models/moonshine` (Apache-2.0); weights by Useful Sensors (MIT).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,6 +46,7 @@ class MoonshineConfig:
         front_end_rank: inner channels of the factorised second convolution; 0 = as published.
         memory_pool: encoder frames that the decoder sees as one, 1 = as published.
         bypass_rank: inner width of a skipped layer's bypass; 0 = skipping is the identity.
+        exits: numbers of layers after which a norm of its own leads out; () for none.
     """
 
     dim: int
@@ -57,6 +59,7 @@ class MoonshineConfig:
     front_end_rank: int = 0
     memory_pool: int = 1
     bypass_rank: int = 0
+    exits: tuple[int, ...] = ()
     start_token: int = 1
     end_token: int = 2
 
@@ -178,6 +181,9 @@ class Encoder(nn.Module):
         ]
         self.stack = ElasticStack(layers, self.rotary)
         self.norm = nn.LayerNorm(config.dim, bias=False)
+        self.exit_norms = nn.ModuleDict(
+            {str(layers): nn.LayerNorm(config.dim, bias=False) for layers in config.exits}
+        )
 
     def forward(
         self,
@@ -187,11 +193,37 @@ class Encoder(nn.Module):
         chunk_frames: int | None = None,
     ) -> EncoderStates:
         """Encode whole utterances; a chunk mask brings running statistics with it."""
+        x_BTD, num_frames_B, ragged_B = self.frames(samples_BS, num_samples_B, chunk_frames)
+        states_BTD = self.stack(x_BTD, ragged_B, schedule, chunk_frames)
+        norm = self.norm_after(last_layer(schedule))
+        return EncoderStates(norm(states_BTD), num_frames_B)
+
+    def each(
+        self,
+        samples_BS: Tensor,
+        num_samples_B: Tensor,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
+    ) -> Iterator[EncoderStates]:
+        """Encode once and give the states at every layer, through the norm of its exit."""
+        x_BTD, num_frames_B, ragged_B = self.frames(samples_BS, num_samples_B, chunk_frames)
+        outputs = self.stack.each(x_BTD, ragged_B, schedule, chunk_frames)
+        for layers, states_BTD in enumerate(outputs, start=1):
+            yield EncoderStates(self.norm_after(layers)(states_BTD), num_frames_B)
+
+    def frames(
+        self, samples_BS: Tensor, num_samples_B: Tensor, chunk_frames: int | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Run the front end: x_BTD, frames of each utterance, and these once more if they differ."""
         x_BTD = self.front_end(samples_BS, num_samples_B, running=chunk_frames is not None)
         num_frames_B = _num_frames(num_samples_B)
         ragged_B = None if bool((num_frames_B == x_BTD.shape[1]).all()) else num_frames_B
-        states_BTD = self.norm(self.stack(x_BTD, ragged_B, schedule, chunk_frames))
-        return EncoderStates(states_BTD, num_frames_B)
+        return x_BTD, num_frames_B, ragged_B
+
+    def norm_after(self, layers: int) -> nn.Module:
+        """Give the norm that leads out after so many layers: an exit's own, or the last one."""
+        name = str(layers)
+        return self.exit_norms[name] if name in self.exit_norms else self.norm  # noqa: SIM401
 
 
 class Decoder(nn.Module):
@@ -293,11 +325,29 @@ class Moonshine(nn.Module):
         chunk_frames: int | None = None,
     ) -> EncoderStates:
         """Encode a batch of utterances; shorter than one frame is completed by silence."""
-        if samples_BS.shape[1] < RECEPTIVE_SAMPLES:
-            samples_BS = F.pad(samples_BS, (0, RECEPTIVE_SAMPLES - samples_BS.shape[1]))
-        return self.encoder(
-            samples_BS, num_samples_B.clamp(min=RECEPTIVE_SAMPLES), schedule, chunk_frames
-        )
+        return self.encoder(*_completed(samples_BS, num_samples_B), schedule, chunk_frames)
+
+    def encode_each(
+        self,
+        samples_BS: Tensor,
+        num_samples_B: Tensor,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
+    ) -> Iterator[EncoderStates]:
+        """Encode once and give the states after every layer, as an exit there would."""
+        yield from self.encoder.each(*_completed(samples_BS, num_samples_B), schedule, chunk_frames)
+
+
+def _completed(samples_BS: Tensor, num_samples_B: Tensor) -> tuple[Tensor, Tensor]:
+    if samples_BS.shape[1] < RECEPTIVE_SAMPLES:
+        samples_BS = F.pad(samples_BS, (0, RECEPTIVE_SAMPLES - samples_BS.shape[1]))
+    return samples_BS, num_samples_B.clamp(min=RECEPTIVE_SAMPLES)
+
+
+def last_layer(schedule: DepthSchedule) -> int:
+    """Give the number of the last layer that runs, counted from 1; skips never change on the way."""
+    strides = schedule.parts[0][1].strides
+    return max(index for index, stride in enumerate(strides, start=1) if stride)
 
 
 def _num_frames(num_samples_B: Tensor) -> Tensor:

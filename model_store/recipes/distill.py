@@ -16,10 +16,12 @@ import torch
 
 from model_store.backbones import SpeechModule
 from model_store.checkpoint import load_checkpoint, save_checkpoint
+from model_store.depth import PlanCatalogue
 from model_store.training.config import load_run
 from model_store.training.data import Batches, load_corpora, load_noise
 from model_store.training.loop import Trainer
 from model_store.training.progress import ProgressWer
+from model_store.training.start import begin
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def main() -> None:
     torch.manual_seed(config.seed)
     checkpoint = load_checkpoint(options.start)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    student = checkpoint.model.to(device)
+    student = begin(checkpoint.model, config).to(device)
     batches = Batches(
         load_corpora(options.references),
         load_noise(options.noise),
@@ -47,7 +49,7 @@ def main() -> None:
         config.data,
         config.seed,
     )
-    progress = ProgressWer(options.watch, checkpoint, options.out)
+    progress = ProgressWer(options.watch, checkpoint, student.num_layers, options.out)
 
     def report(step: int, trained: SpeechModule) -> None:
         progress.report(step, trained)
@@ -60,7 +62,10 @@ def _export(start: Path, target: Path, student: SpeechModule) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "decoding.json"):
         shutil.copy(start / name, target / name)
-    save_checkpoint(student, load_checkpoint(start).catalogue, target)
+    num_layers = student.num_layers
+    given = load_checkpoint(start).catalogue
+    catalogue = given if given.num_layers == num_layers else PlanCatalogue.untuned(num_layers)
+    save_checkpoint(student, catalogue, target)
 
 
 if __name__ == "__main__":

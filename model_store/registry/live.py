@@ -114,8 +114,8 @@ class TorchMachine:
 
 
 def can_stream(recogniser: Recogniser) -> bool:
-    """Say whether a model's backbone has a chunk-by-chunk encoder here."""
-    return isinstance(recogniser.module, Moonshine)
+    """Say whether a model's backbone has a chunk-by-chunk encoder here; exits of its own are for files."""
+    return isinstance(recogniser.backbone, Moonshine) and not recogniser.backbone.config.exits
 
 
 class LiveRecogniser:
@@ -130,7 +130,7 @@ class LiveRecogniser:
     """
 
     def __init__(self, recogniser: Recogniser, options: LiveOptions | None = None) -> None:
-        module = recogniser.module
+        module = recogniser.backbone
         if not isinstance(module, Moonshine):
             # Whisper hears its input clamped at the maximum of all of it and at absolute positions
             # that end at 30 s; nothing of it was trained to do otherwise.

@@ -19,16 +19,16 @@ class PlanSource:
     """One way of drawing depth plans, and how often.
 
     Args:
-        kind: `fixed` (the plan given), `strides` (each layer's stride drawn from `strides`),
-            `skip` (keep `kept` layers at random), `bernoulli` (each layer kept with `keep`, drawn
-            again while none is: the papers' way).
+        kind: `fixed` (the plan given), `full` (every layer), `strides` (each layer's stride drawn
+            from `strides`), `skip` (keep `kept` layers at random), `bernoulli` (each layer kept with
+            `keep`, drawn again while none is: the papers' way).
         weight, weight_end: share of the draws at the start and the end of the run.
 
     Raises:
         RunConfigError: what its kind draws from is missing or no stride.
     """
 
-    kind: Literal["fixed", "strides", "skip", "bernoulli"]
+    kind: Literal["fixed", "full", "strides", "skip", "bernoulli"]
     weight: float
     weight_end: float | None = None
     plan: str = ""
@@ -92,6 +92,15 @@ class LossConfig:
         features_of: `frames` as the encoder gives them, or `memory`, pooled as the decoder sees them:
             what lies between the pooled frames then costs nothing.
         kl_per, task_per, features_per: what the sums are divided by.
+        kl_temperature: softens both sides of the KL, which is then taken over the reference's
+            likeliest tokens alone and weighed by its square (Hinton et al., arXiv 1503.02531).
+        exits: numbers of layers after which the text is read out too, each with its own norm; the
+            losses of all exits and of the last layer are added up (Wright et al., arXiv 2309.09546).
+        exit_kl: KL(last layer || exit), by which the network teaches its own exits.
+
+    Raises:
+        RunConfigError: a temperature of 0, exits that do not rise from 1, or features compared at
+            exits, which nobody defined.
     """
 
     task: float = 0.1
@@ -102,6 +111,17 @@ class LossConfig:
     task_per: Normalisation = "token"
     features_per: Normalisation = "token"
     features_of: Literal["frames", "memory"] = "frames"
+    kl_temperature: float = 1.0
+    exits: tuple[int, ...] = ()
+    exit_kl: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kl_temperature <= 0:
+            raise RunConfigError(f"expected kl_temperature above 0, got {self.kl_temperature:g}")
+        if list(self.exits) != sorted({layers for layers in self.exits if layers > 0}):
+            raise RunConfigError(f"expected exits rising from 1, got {list(self.exits)}")
+        if self.exits and self.features:
+            raise RunConfigError("expected loss.features = 0 beside exits, got more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +195,8 @@ class RunConfig:
         report_steps: steps between two lines of the log.
         evaluate_steps: steps between two word error rates by depth.
         save_s: seconds between two checkpoints.
+        encoder: the layers begin as `given`, which is how the teacher's are, or from `scratch`.
+        keep_layers: of the encoder, the first ones: a static model; 0 for all.
     """
 
     seed: int
@@ -185,6 +207,8 @@ class RunConfig:
     report_steps: int = 50
     evaluate_steps: int = 600
     save_s: float = 600.0
+    encoder: Literal["given", "scratch"] = "given"
+    keep_layers: int = 0
 
 
 T = TypeVar("T")

@@ -1,6 +1,5 @@
 """The training loop: one plan a step, resumable to the step, seeded."""
 
-import dataclasses
 import json
 import logging
 import math
@@ -16,12 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model_store.backbones import SpeechModule
-from model_store.backbones.base import EncoderStates
-from model_store.depth import DepthSchedule
 from model_store.training.config import OptimiserConfig, RunConfig, to_table
 from model_store.training.data import Batch, Batches
-from model_store.training.losses import Targets, total_loss
-from model_store.training.precision import autocast
+from model_store.training.objective import objective
 from model_store.training.sampling import DepthSampler
 
 logger = logging.getLogger(__name__)
@@ -115,12 +111,7 @@ class Trainer:
             group["lr"] = group["peak"] * learning_rate(self._step, optimiser)
         schedule, chunk_frames = self._sampler.draw(progress, batch.targets.states_BTD.shape[1])
         self._student.train()
-        with autocast():
-            encoded, logits_BUV = forced(self._student, batch, schedule, chunk_frames)
-        states_BTD, targets = encoded.states_BTD, batch.targets
-        if self._config.loss.features_of == "memory":
-            states_BTD, targets = as_memory(self._student, encoded, targets)
-        loss, parts = total_loss(states_BTD, logits_BUV, targets, self._config.loss)
+        loss, parts = objective(self._student, batch, schedule, chunk_frames, self._config.loss)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         trained = [p for g in self._optimiser.param_groups for p in g["params"]]
@@ -185,31 +176,6 @@ class Trainer:
                 }
         self._draw.set_state(state["generator"])
         self._step, self._trained_s = int(progress["step"]), float(progress["trained_s"])
-
-
-def forced(
-    student: SpeechModule, batch: Batch, schedule: DepthSchedule, chunk_frames: int | None
-) -> tuple[EncoderStates, Tensor]:
-    """Give encoder states and the decoder's scores along the batch's text."""
-    encoded = student.encode(batch.samples_BS, batch.num_samples_B, schedule, chunk_frames)
-    cache = student.decoder.begin(student.decoder.pool(encoded), batch.input_BU.shape[1])
-    state_BUD = student.decoder(batch.input_BU, cache)
-    first = len(student.prompt) - 1
-    return encoded, student.decoder.logits(state_BUD[:, first:])
-
-
-def as_memory(
-    student: SpeechModule, encoded: EncoderStates, targets: Targets
-) -> tuple[Tensor, Targets]:
-    """Give the student's states and the reference's as the student's decoder pools them."""
-    pooled = student.decoder.pool(encoded)
-    frames_B = targets.frame_BT.sum(1)
-    with torch.no_grad():
-        wanted = student.decoder.pool(EncoderStates(targets.states_BTD.float(), frames_B))
-    rows = torch.arange(wanted.states_BPD.shape[1], device=frames_B.device)
-    return pooled.states_BPD, dataclasses.replace(
-        targets, states_BTD=wanted.states_BPD, frame_BT=rows < wanted.num_rows_B[:, None]
-    )
 
 
 def parameter_groups(student: SpeechModule, config: OptimiserConfig) -> list[dict[str, object]]:

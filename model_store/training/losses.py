@@ -7,6 +7,7 @@ Source: Hannan et al., Distillation-based Layer Dropping, arXiv 2601.16117 (task
 KL(reference || student) on the output posteriors); the feature loss is ours.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +49,9 @@ def total_loss(
         "features": normalised(
             feature_error(states_BTD, targets), targets.frame_BT, config.features_per
         ),
-        "kl": normalised(kl_divergence(logp_BUV, targets), asked_BU, config.kl_per),
+        "kl": normalised(
+            kl_divergence(logp_BUV, targets, config.kl_temperature), asked_BU, config.kl_per
+        ),
         "task": normalised(-token_logp_BU, targets.scored_BU, config.task_per),
         "end": normalised(-token_logp_BU, targets.end_BU, "token"),
     }
@@ -69,10 +72,44 @@ def feature_error(states_BTD: Tensor, targets: Targets) -> Tensor:
     return (states_BTD.float() - reference_BTD).square().mean(-1) / variance
 
 
-def kl_divergence(logp_BUV: Tensor, targets: Targets) -> Tensor:
-    """KL(reference || student) over the reference's K likeliest tokens and the rest as one, (B, U)."""
-    p_BUK = targets.top_logp_BUK.float().exp()
+def exits_loss(
+    logits_of_exits: Sequence[Tensor], states_BTD: Tensor, targets: Targets, config: LossConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """Add the losses of every exit up; the last layer's comes last and is what the parts name.
+
+    Args:
+        logits_of_exits: of every exit, (B, U, V) each, the last layer's among them as the last.
+        states_BTD: the last layer's.
+        targets: of the batch.
+        config: weights; with `exit_kl` the last layer teaches the exits before it.
+    """
+    total, parts = total_loss(states_BTD, logits_of_exits[-1], targets, config)
+    teacher_logp_BUV = logits_of_exits[-1].detach().float().log_softmax(-1)
+    asked_BU = targets.scored_BU | targets.end_BU
+    for place, logits_BUV in enumerate(logits_of_exits[:-1]):
+        loss, at_exit = total_loss(states_BTD, logits_BUV, targets, config)
+        total = total + loss
+        parts[f"task_exit{place}"] = at_exit["task"]
+        if config.exit_kl:
+            logp_BUV = logits_BUV.float().log_softmax(-1)
+            kl_BU = (teacher_logp_BUV.exp() * (teacher_logp_BUV - logp_BUV)).sum(-1)
+            total = total + config.exit_kl * normalised(kl_BU, asked_BU, config.kl_per)
+    return total, parts
+
+
+def kl_divergence(logp_BUV: Tensor, targets: Targets, temperature: float = 1.0) -> Tensor:
+    """KL(reference || student) over the reference's K likeliest tokens and the rest as one, (B, U).
+
+    At a temperature other than 1 what the rest would weigh is not known: both sides are then of the
+    K tokens alone, and the result is multiplied by the temperature's square.
+    """
     logq_BUK = logp_BUV.gather(-1, targets.top_token_BUK)
+    if temperature != 1:
+        soft_logp_BUK = (targets.top_logp_BUK.float() / temperature).log_softmax(-1)
+        soft_logq_BUK = (logq_BUK / temperature).log_softmax(-1)
+        kl_BU = (soft_logp_BUK.exp() * (soft_logp_BUK - soft_logq_BUK)).sum(-1)
+        return temperature**2 * kl_BU
+    p_BUK = targets.top_logp_BUK.float().exp()
     rest_p_BU = (1 - p_BUK.sum(-1)).clamp(min=1e-6)
     rest_q_BU = (1 - logq_BUK.exp().sum(-1)).clamp(min=1e-6)
     inside_BU = (p_BUK * (targets.top_logp_BUK.float() - logq_BUK)).sum(-1)

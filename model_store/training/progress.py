@@ -32,10 +32,13 @@ class ProgressWer:
     Args:
         manifests: transcribed corpora; their held-out utterances are taken, evenly spread.
         checkpoint: gives the tokens.
+        num_layers: of the student, which may have fewer than the checkpoint.
         folder: `wer.jsonl` is written there.
     """
 
-    def __init__(self, manifests: Sequence[Path], checkpoint: Checkpoint, folder: Path) -> None:
+    def __init__(
+        self, manifests: Sequence[Path], checkpoint: Checkpoint, num_layers: int, folder: Path
+    ) -> None:
         held = held_out_ids()
         found = [u for m in manifests for u in read_manifest(m) if u.id in held]
         stride = max(1, len(found) // UTTERANCES)
@@ -45,7 +48,7 @@ class ProgressWer:
         self._tokenizer = Tokenizer.from_file(checkpoint.folder / "tokenizer.json")
         self._end_token = checkpoint.model.config.end_token
         self._folder = folder
-        self._plans = watched_plans(checkpoint.model.num_layers)
+        self._plans = watched_plans(num_layers)
 
     def report(self, step: int, student: SpeechModule) -> None:
         """Measure and write one line."""

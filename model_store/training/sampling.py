@@ -54,6 +54,8 @@ class DepthSampler:
         source = sources[int(index)]
         if source.kind == "fixed":
             return DepthPlan.parse(source.plan)
+        if source.kind == "full":
+            return DepthPlan.full(self._num_layers)
         if source.kind == "strides":
             return DepthPlan(tuple(self._pick(source.strides) for _ in range(self._num_layers)))
         if source.kind == "skip":
@@ -85,4 +87,4 @@ def _share(source: PlanSource, progress: float) -> float:
 def _strides_only(source: PlanSource) -> bool:
     if source.kind == "fixed":
         return not DepthPlan.parse(source.plan).skips
-    return source.kind == "strides"
+    return source.kind in {"strides", "full"}

@@ -17,7 +17,7 @@ from model_store.training.config import (
 )
 from tests.training_kit import RUN
 
-RUNS = sorted((Path(model_store.__file__).parent / "recipes" / "runs").glob("*.toml"))
+RUNS = sorted((Path(model_store.__file__).parent / "recipes" / "runs").rglob("*.toml"))
 
 LEAST = """
 seed = 1

@@ -94,7 +94,7 @@ def test_the_error_rate_is_over_all_reference_words(
 
 def test_progress_is_written_by_depth(folder: Path, manifest: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(folder)
-    progress = ProgressWer([manifest], checkpoint, tmp_path)
+    progress = ProgressWer([manifest], checkpoint, checkpoint.model.num_layers, tmp_path)
 
     progress.report(50, checkpoint.model.train())
     progress.report(100, checkpoint.model)
@@ -110,7 +110,7 @@ def test_progress_is_written_by_depth(folder: Path, manifest: Path, tmp_path: Pa
 def test_without_utterances_nothing_is_written(folder: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(folder)
 
-    ProgressWer([], checkpoint, tmp_path).report(1, checkpoint.model)
+    ProgressWer([], checkpoint, checkpoint.model.num_layers, tmp_path).report(1, checkpoint.model)
 
     assert list(tmp_path.iterdir()) == []
 
