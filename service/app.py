@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
+import multiprocessing
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from service.api.edge import install_edge
+from service.api.exposition import exposition_port, exposition_router
 from service.api.health import health_router
 from service.api.models import models_router
 from service.api.page import page_router
@@ -21,7 +23,7 @@ from service.api.tiers import Privileges
 from service.api.transcribe import TranscribeRoute, transcribe_router
 from service.api.uploads import UploadLimits
 from service.engine.base import Engine
-from service.errors import EngineError
+from service.errors import EngineError, SettingsInvalid
 from service.metrics import Metrics, create_metrics
 from service.scheduling.admission import Admission, Places, UploadMemory
 from service.scheduling.clock import Clock
@@ -66,11 +68,13 @@ def create_service(
         on_load_failed: called when the model cannot be loaded, so that the process can end.
     """
     metrics, release = create_metrics(registry), _version()
+    ProcessCollector(registry=registry)
     transcriber = Transcriber(engine, metrics, clock, _limits(settings))
     scheduler = LiveScheduler(engine, transcriber.steps, metrics, clock)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        _refuse_workers()
         # Not awaited before the first request: /livez has to answer while the model loads.
         tasks = [
             asyncio.create_task(
@@ -79,7 +83,8 @@ def create_service(
             asyncio.create_task(_watch_loop(metrics, clock)),
         ]
         try:
-            yield
+            async with _metrics_port(settings, registry):
+                yield
         finally:
             for task in tasks:
                 task.cancel()
@@ -122,8 +127,27 @@ def create_service(
     )
     app.include_router(models_router(transcriber))
     app.include_router(page_router())
-    app.include_router(health_router(transcriber.admission, registry))
+    app.include_router(health_router(transcriber.admission))
+    if settings.metrics_port is None:
+        app.include_router(exposition_router(registry))
     return Service(app, transcriber)
+
+
+def _refuse_workers() -> None:
+    # Workers behind one port each had a model, a controller and metrics of their own, and whoever
+    # asks for any of them would hear now one and now the other.
+    if multiprocessing.parent_process() is not None:
+        raise SettingsInvalid(
+            "expected one process behind a port, got a worker of several; start more replicas"
+        )
+
+
+def _metrics_port(
+    settings: Settings, registry: CollectorRegistry
+) -> AbstractAsyncContextManager[int | None]:
+    if settings.metrics_port is None:
+        return nullcontext()
+    return exposition_port(registry, settings.host, settings.metrics_port)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -1,13 +1,12 @@
-"""Whether the process lives, whether it wants work, and what it has measured."""
+"""Whether the process lives, and whether it wants work."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from service.scheduling.admission import Admission, Phase
 
 
-def health_router(admission: Admission, registry: CollectorRegistry) -> APIRouter:
+def health_router(admission: Admission) -> APIRouter:
     """Make the routes."""
     router = APIRouter(tags=["operation"])
 
@@ -27,11 +26,6 @@ def health_router(admission: Admission, registry: CollectorRegistry) -> APIRoute
         if reason is None:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not_ready", "reason": reason}, 503)
-
-    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-    async def metrics() -> Response:
-        """Give every series in the text format."""
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
 
