@@ -6,8 +6,8 @@
     tokenizer.json     as the `tokenizers` library reads it
     decoding.json      alignment heads and limits found on the model, where there are any
 
-Matrices are stored as int8 with one scale per output row, everything else as float16; both are
-unpacked to float32 on loading.
+Matrices are stored as int8 with one scale per output row, everything else as float16, but running
+statistics, which may be larger than that holds, as they are; all is float32 on loading.
 """
 
 import dataclasses
@@ -23,11 +23,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model_store.backbones import BACKBONES, SpeechModule
+from model_store.backbones import BACKBONES, AnyModule, CtcModule, SpeechModule
 from model_store.depth import PlanCatalogue
 from model_store.errors import CheckpointError, PlanInvalid
 
 SCALE = ".scale"
+RUNNING = ".running_"
 LARGEST_INT8 = 127
 
 
@@ -35,14 +36,27 @@ LARGEST_INT8 = 127
 class Checkpoint:
     """What a folder holds."""
 
-    model: SpeechModule
+    module: AnyModule
     catalogue: PlanCatalogue
     decoding: Mapping[str, Any]  # JSON, read by model_store.decoding
     folder: Path
 
+    @property
+    def model(self) -> SpeechModule:
+        """The model, where it has an attention decoder, which some programs are about.
+
+        Raises:
+            CheckpointError: it has none.
+        """
+        if isinstance(self.module, CtcModule):
+            raise CheckpointError(
+                f"expected a model with an attention decoder, got a {self.module.backbone}"
+            )
+        return self.module
+
 
 def save_checkpoint(
-    model: SpeechModule,
+    model: AnyModule,
     catalogue: PlanCatalogue,
     folder: Path,
     *,
@@ -116,22 +130,23 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_catalogue(folder: Path, num_layers: int) -> PlanCatalogue:
-    """Read the plans a checkpoint offers.
+    """Read the plans a checkpoint offers, and their word error rates where it has a card.
 
     Raises:
         CheckpointError: they are missing, damaged, or no plans of such a model.
     """
-    plans = _read_json(folder / "plans.json")
+    plans, card = _read_json(folder / "plans.json"), folder / "card.json"
     try:
-        return PlanCatalogue.parse(num_layers, plans)
-    except (KeyError, TypeError, AttributeError, PlanInvalid) as error:
+        catalogue = PlanCatalogue.parse(num_layers, plans)
+        return catalogue.with_card(_read_json(card)) if card.exists() else catalogue
+    except (KeyError, TypeError, ValueError, AttributeError, PlanInvalid) as error:
         raise CheckpointError(
             f"expected plans of {num_layers} layers in 'plans.json', got {error}"
         ) from error
 
 
 def pack_int8(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Store matrices (weights of 2 and 3 dimensions) as int8 per row, the rest as float16."""
+    """Store matrices (weights of 2 and 3 dimensions) as int8 per row, most else as float16."""
     packed: dict[str, Tensor] = {}
     for name, value in state.items():
         if name.endswith(".weight") and value.dim() in {2, 3}:
@@ -139,6 +154,8 @@ def pack_int8(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             scale = rows.abs().amax(1).clamp(min=1e-12) / LARGEST_INT8
             packed[name] = (rows / scale[:, None]).round().to(torch.int8).view_as(value)
             packed[name + SCALE] = scale
+        elif RUNNING in name:
+            packed[name] = value.float()
         else:
             packed[name] = value.to(torch.float16)
     return packed

@@ -14,6 +14,7 @@ ModelStoreError
 |   |   |-- PolicyUnknown              policy_unknown
 |   |   |-- PlanInvalid                plan_invalid
 |   |   `-- DepthRefused               depth_refused
+|   |-- StreamingUnsupported           streaming_unsupported
 |   |-- RunConfigError                 run_config_invalid
 |   `-- HeldOutRefused                 held_out_in_training
 `-- CheckpointError                    checkpoint_invalid
@@ -109,6 +110,12 @@ class DepthRefused(DepthError):
     """`drop` asks for less depth than `max_drop` admits."""
 
     code: ClassVar[str] = "depth_refused"
+
+
+class StreamingUnsupported(CallerError):
+    """The model hears whole utterances alone: it has no chunk mask and no live streams."""
+
+    code: ClassVar[str] = "streaming_unsupported"
 
 
 class RunConfigError(CallerError):

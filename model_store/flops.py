@@ -44,6 +44,7 @@ class ModelSizes:
         padded_input: inputs are completed to this many; 0 for none.
         attention_dim: channels of all the encoder's heads together; 0 = `dim`.
         decoder_channels: of the decoder, which the pooled states are brought to; 0 = `dim`.
+        scored_per_frame: tokens that a read-out without a decoder scores at every frame; else 0.
     """
 
     convolutions: tuple[Convolution, ...]
@@ -63,6 +64,7 @@ class ModelSizes:
     padded_input: int = 0
     attention_dim: int = 0
     decoder_channels: int = 0
+    scored_per_frame: int = 0
 
     @property
     def decoder_dim(self) -> int:
@@ -118,6 +120,8 @@ def memory_flops(sizes: ModelSizes, num_samples: int) -> int:
 def decoder_flops(sizes: ModelSizes, num_samples: int, steps: int) -> int:
     """Keys and values of the states, then cached decoder steps; the first takes the prompt.
 
+    A read-out that scores every frame takes no steps, and costs its scores.
+
     Args:
         sizes: of the model.
         num_samples: of the utterance.
@@ -134,6 +138,7 @@ def decoder_flops(sizes: ModelSizes, num_samples: int, steps: int) -> int:
         aligned = sizes.watched_heads * sizes.head_dim * memory
         total += new * (sizes.decoder_layers * (linear + attention) + aligned)
         total += sizes.vocabulary * sizes.decoder_dim
+    total += sizes.num_frames(num_samples) * sizes.dim * sizes.scored_per_frame
     return 2 * total + memory_flops(sizes, num_samples)
 
 

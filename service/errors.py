@@ -4,6 +4,7 @@ ServiceError
 |-- CallerError (also ValueError)      the caller can put it right
 |   |-- ParameterInvalid               parameter_invalid
 |   |-- ModelNotServed                 model_not_served
+|   |-- StreamingUnsupported           streaming_unsupported
 |   |-- MessageInvalid                 message_invalid
 |   |-- MessagesRefused                messages_refused
 |   |-- ClientTooSlow                  client_too_slow
@@ -68,6 +69,12 @@ class ModelNotServed(CallerError):
     """The name is neither the model that is served nor one of its aliases."""
 
     code: ClassVar[str] = "model_not_served"
+
+
+class StreamingUnsupported(CallerError):
+    """The model that is served hears whole utterances alone; files are taken, streams are not."""
+
+    code: ClassVar[str] = "streaming_unsupported"
 
 
 class MessageInvalid(CallerError):

@@ -172,11 +172,21 @@ class DecoderCache:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of rows on each other, rotary when the context says so."""
+    """Multi-head attention of rows on each other, rotary when the context says so.
 
-    def __init__(self, dim: int, num_heads: int, *, bias: bool = False) -> None:
+    Args:
+        dim: channels.
+        num_heads: divides them.
+        bias: of the projections.
+        dropout: share of the weights that training drops.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, *, bias: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.dropout = dropout
         self.qkv = nn.Linear(dim, 3 * dim, bias=bias)
         self.out = nn.Linear(dim, dim, bias=bias)
 
@@ -185,7 +195,8 @@ class SelfAttention(nn.Module):
         query_BHGK, key_BHGK, value_BHGK = self._project(x_BGD, context)
         if context.cache is not None:
             return self._merge(context.cache.attend(query_BHGK, key_BHGK, value_BHGK))
-        return self._merge(attend(query_BHGK, key_BHGK, value_BHGK, context.mask_BGG))
+        dropout = self.dropout if self.training else 0.0
+        return self._merge(attend(query_BHGK, key_BHGK, value_BHGK, context.mask_BGG, dropout))
 
     def cached(self, x_BUD: Tensor, context: RowContext, layer: int, cache: TokenCache) -> Tensor:
         """Attend to the tokens in the cache and to the new ones, which are added to it."""
@@ -233,11 +244,17 @@ class CrossAttention(nn.Module):
 
 
 def attend(
-    query_BHGK: Tensor, key_BHLK: Tensor, value_BHLK: Tensor, mask_BGL: Tensor | None
+    query_BHGK: Tensor,
+    key_BHLK: Tensor,
+    value_BHLK: Tensor,
+    mask_BGL: Tensor | None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Attend with every head under one mask."""
     mask_B1GL = None if mask_BGL is None else mask_BGL.unsqueeze(1)
-    return F.scaled_dot_product_attention(query_BHGK, key_BHLK, value_BHLK, attn_mask=mask_B1GL)
+    return F.scaled_dot_product_attention(
+        query_BHGK, key_BHLK, value_BHLK, attn_mask=mask_B1GL, dropout_p=dropout
+    )
 
 
 def attention_weights(query_BHUK: Tensor, key_BHPK: Tensor, mask_B11P: Tensor | None) -> Tensor:

@@ -21,6 +21,48 @@ class EncoderStates:
     num_frames_B: Tensor
 
 
+class CtcModel(Protocol):
+    """A backbone that scores its vocabulary, and a blank, at every frame."""
+
+    @property
+    def num_layers(self) -> int:
+        """Encoder layers."""
+        ...
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one frame's start to the next one's."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens, the blank among them."""
+        ...
+
+    @property
+    def blank(self) -> int:
+        """The token that says nothing."""
+        ...
+
+    def num_frames(self, num_samples_B: Tensor) -> Tensor:
+        """Encoder frames that utterances of so many samples give."""
+        ...
+
+    def encode(
+        self,
+        samples_BS: Tensor,
+        num_samples_B: Tensor,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
+    ) -> EncoderStates:
+        """Encode whole utterances at the given depth; see `SpeechModel.encode`."""
+        ...
+
+    def log_probs(self, states_BTD: Tensor) -> Tensor:
+        """Give the logarithm of each token's probability at every frame, (B, T, V), float32."""
+        ...
+
+
 class AttentionReadOut(Protocol):
     """An autoregressive decoder with a cache; the loop around it is `model_store.decoding`."""
 
@@ -96,4 +138,11 @@ class SpeechModel(Protocol):
         ...
 
 
-__all__ = ["AttentionReadOut", "DecoderCache", "EncoderStates", "PooledStates", "SpeechModel"]
+__all__ = [
+    "AttentionReadOut",
+    "CtcModel",
+    "DecoderCache",
+    "EncoderStates",
+    "PooledStates",
+    "SpeechModel",
+]

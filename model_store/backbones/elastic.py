@@ -357,7 +357,8 @@ class ElasticStack(nn.Module):
             segments: places in the frames at hand.
             device: where the rows are.
             moved_frames: by segment, how far its frames lie behind their places; None for nowhere.
-            mask_BGG, valid_BG: as in `RowContext`.
+            mask_BGG: as in `RowContext`.
+            valid_BG: as in `RowContext`.
         """
         moved = moved_frames or (0,) * len(segments)
         running = [(part, by) for part, by in zip(segments, moved, strict=True) if part.stride]

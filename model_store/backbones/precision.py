@@ -48,8 +48,19 @@ KEPT_IN_BFLOAT16: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def to_bfloat16(model: nn.Module) -> None:
-    """Turn the matrices of a model, its token embedding among them, to bfloat16, in place."""
+    """Turn the matrices of a model, its token embedding among them, to bfloat16, in place.
+
+    Modules that say `keeps_float32` are left as they are, with all that is in them.
+    """
+    kept = {
+        part
+        for module in model.modules()
+        if getattr(module, "keeps_float32", False)
+        for part in module.modules()
+    }
     for module in model.modules():
+        if module in kept:
+            continue
         if type(module) in KEPT_IN_BFLOAT16:
             module.to(torch.bfloat16)
             module.__class__ = KEPT_IN_BFLOAT16[type(module)]

@@ -3,36 +3,46 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from model_store.backbones import moonshine_names, moonshine_streaming_names, whisper_names
-from model_store.backbones.build import SpeechModule
+from model_store.backbones import (
+    moonshine_names,
+    moonshine_streaming_names,
+    wavlm_names,
+    whisper_names,
+)
+from model_store.backbones.build import AnyModule
 from model_store.backbones.moonshine import Moonshine
 from model_store.backbones.moonshine_streaming import MoonshineStreaming
+from model_store.backbones.wavlm import WavLM
 from model_store.backbones.whisper import Whisper
 from model_store.errors import CheckpointError
+
+Backbone = TypeVar("Backbone", bound=nn.Module)
 
 OURS_ALONE = ("pool_RD", "give_RD")
 """Parameters that published models lack; they start as means and repeats."""
 
 
-def build_published(values: Mapping[str, Any], weights: Path) -> SpeechModule:
-    """Make a model of a published `config.json` and its safetensors.
+def build_published(values: Mapping[str, Any], weights: Path) -> AnyModule:
+    """Make a model of a published `config.json` and its weights.
 
     Args:
         values: of `config.json`.
         weights: the safetensors file; Whisper's prompt is read from `generation_config.json`
-            beside it.
+            beside it, and of a WavLM whatever weights lie there.
 
     Raises:
         CheckpointError: the architecture is not one of ours, or the weights do not fit it.
     """
     kind = values.get("model_type")
     try:
+        if kind == "wavlm":
+            return _wavlm(weights.parent)
         published = {n.removeprefix("model."): v.float() for n, v in load_file(weights).items()}
         if kind == "moonshine":
             sizes = moonshine_names.published_config(values)
@@ -50,8 +60,20 @@ def build_published(values: Mapping[str, Any], weights: Path) -> SpeechModule:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"expected the weights of a {kind} model, got others") from error
     raise CheckpointError(
-        f"expected a model_type of moonshine, moonshine_streaming or whisper, got {kind!r}"
+        f"expected a model_type of moonshine, moonshine_streaming, wavlm or whisper, got {kind!r}"
     )
+
+
+def _wavlm(folder: Path) -> WavLM:
+    sizes, published = wavlm_names.read_wavlm(folder)
+    config = wavlm_names.published_config(sizes)
+    state = wavlm_names.from_published(published, config)
+    if "head.weight" not in state:
+        raise CheckpointError(
+            "expected a WavLM that was trained to transcribe, got one without a read-out; "
+            "model_store.recipes.convert_wavlm gives it one to train"
+        )
+    return fitted(WavLM(config), state)
 
 
 def read_generation(folder: Path) -> dict[str, Any]:  # Any: JSON
@@ -68,7 +90,7 @@ def published_heads(folder: Path) -> dict[str, Any]:  # Any: JSON
     return {"alignment_heads": whisper_names.alignment_heads(pairs), "end_offset_s": 0.0}
 
 
-def fitted(model: SpeechModule, state: Mapping[str, Tensor]) -> SpeechModule:
+def fitted(model: Backbone, state: Mapping[str, Tensor]) -> Backbone:
     """Load published parameters; only what is ours alone may be missing.
 
     Raises:

@@ -5,7 +5,7 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from model_store.backbones import SpeechModule
+from model_store.backbones import AnyModule
 from model_store.backbones.moonshine_streaming import LARGEST_OFFERED_STRIDE, MoonshineStreaming
 from model_store.backbones.published import build_published, published_heads
 from model_store.checkpoint import Checkpoint, load_checkpoint
@@ -22,7 +22,8 @@ def load(name: str = DEFAULT_MODEL) -> Recogniser:
     Args:
         name: shipped weights (`shipped()` lists them), a folder that holds a checkpoint, or an
             identifier of the hub such as `UsefulSensors/moonshine-base`,
-            `UsefulSensors/moonshine-streaming-tiny` or `openai/whisper-base` (extra `hub`).
+            `UsefulSensors/moonshine-streaming-tiny`, `openai/whisper-base` or any fine-tuned
+            `WavLMForCTC` (extra `hub`). A folder may also be as the hub holds it.
 
     Raises:
         ModelUnknown: the name is none of these.
@@ -40,7 +41,9 @@ def load(name: str = DEFAULT_MODEL) -> Recogniser:
         return Recogniser(name, _from_hub(name))
     if not (folder / "config.json").is_file():
         raise ModelUnknown(f"expected a checkpoint with a config.json in {name!r}, got none")
-    return Recogniser(folder.resolve().name, load_checkpoint(folder))
+    published = _is_published(folder)
+    checkpoint = published_checkpoint(folder) if published else load_checkpoint(folder)
+    return Recogniser(folder.resolve().name, checkpoint)
 
 
 def shipped() -> list[str]:
@@ -62,13 +65,16 @@ def _from_hub(name: str) -> Checkpoint:
     patterns = ["*.json", "*.safetensors"]
     try:
         folder = Path(snapshot_download(name, allow_patterns=patterns))
+        if not any(folder.glob("*.safetensors")):
+            # Older ones are pickled; transformers reads them without running what they hold.
+            snapshot_download(name, allow_patterns=[*patterns, "pytorch_model*.bin"])
     except (OSError, ValueError) as error:  # the hub's own errors are both of these kinds
         raise ModelUnknown(f"expected {name!r} on the hub, could not fetch it") from error
     return published_checkpoint(folder)
 
 
 def published_checkpoint(folder: Path) -> Checkpoint:
-    """Read a folder as the hub holds it: `config.json`, `model.safetensors`, `tokenizer.json`.
+    """Read a folder as the hub holds it: `config.json`, weights, `tokenizer.json` or `vocab.json`.
 
     Raises:
         CheckpointError: one of them is missing, damaged, or of another architecture.
@@ -82,7 +88,16 @@ def published_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(model, catalogue, published_heads(folder), folder)
 
 
-def untuned_catalogue(model: SpeechModule) -> PlanCatalogue:
+def _is_published(folder: Path) -> bool:
+    """Tell a folder as the hub holds it from a checkpoint of ours."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and "backbone" not in values and "model_type" in values
+
+
+def untuned_catalogue(model: AnyModule) -> PlanCatalogue:
     """Give the plans of a model of which nothing was measured yet."""
     catalogue = PlanCatalogue.untuned(model.num_layers)
     if not isinstance(model, MoonshineStreaming):

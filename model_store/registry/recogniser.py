@@ -12,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from model_store.audio import AudioSource, SileroGate, SpeechGate, Window, cut_windows, open_audio
-from model_store.backbones import SpeechModule
+from model_store.backbones import AnyModule, CtcModule, SpeechModule
 from model_store.backbones.precision import has_fast_bfloat16, to_bfloat16
 from model_store.checkpoint import Checkpoint
-from model_store.decoding.alignment import alignment_heads
+from model_store.decoding.alignment import AlignmentHeads, alignment_heads
+from model_store.decoding.ctc import CtcWindowDecoder
 from model_store.decoding.reading import Decoded, DecodedWord, WindowTranscript
 from model_store.decoding.transcribe import WindowDecoder
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.errors import CheckpointError
 from model_store.flops import ModelSizes, spent_on_tries
 from model_store.registry.sizes import model_sizes
+from model_store.text.bpe import letters_vocabulary
 from model_store.text.tokens import Tokenizer
 
 LONGEST_S = 4 * 3600.0
@@ -83,21 +85,34 @@ class Recogniser:
             precision = "bfloat16" if has_fast_bfloat16() else "float32"
         self.precision: Precision = precision
         if precision == "bfloat16":
-            to_bfloat16(checkpoint.model)
+            to_bfloat16(checkpoint.module)
         self.catalogue: PlanCatalogue = checkpoint.catalogue
-        self.module: SpeechModule = checkpoint.model
+        self.backbone: AnyModule = checkpoint.module
         self.heads = heads = alignment_heads(checkpoint.decoding)
         watched = sum(len(found) for found in heads.by_layer.values()) if heads else 0
         self.sizes: ModelSizes = dataclasses.replace(
-            model_sizes(self.module), watched_heads=watched
+            model_sizes(self.backbone), watched_heads=watched
         )
-        self.tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
-        self._decoder = WindowDecoder(self.module, self.tokenizer, heads)
+        self.tokenizer = _tokenizer(checkpoint.folder)
+        self._decoder = _window_decoder(self.backbone, self.tokenizer, heads)
+
+    @property
+    def module(self) -> SpeechModule:
+        """The model, where it has an attention decoder.
+
+        Raises:
+            CheckpointError: it has none.
+        """
+        if isinstance(self.backbone, CtcModule):
+            raise CheckpointError(
+                f"expected a model with an attention decoder, got a {self.backbone.backbone}"
+            )
+        return self.backbone
 
     @property
     def num_layers(self) -> int:
         """Encoder layers, which depth plans are about."""
-        return self.module.num_layers
+        return self.backbone.num_layers
 
     def transcribe(
         self,
@@ -169,12 +184,23 @@ class Recogniser:
         )
 
 
-def _tokenizer(path: Path) -> Tokenizer:
+def _window_decoder(
+    model: AnyModule, tokenizer: Tokenizer, heads: AlignmentHeads | None
+) -> WindowDecoder | CtcWindowDecoder:
+    if isinstance(model, CtcModule):
+        return CtcWindowDecoder(model, tokenizer)
+    return WindowDecoder(model, tokenizer, heads)
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    path, letters = folder / "tokenizer.json", folder / "vocab.json"
+    # Published models that score every frame come with a list of letters instead.
+    by_letter = letters.is_file() and not path.exists()
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads((letters if by_letter else path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"expected JSON in {path.name!r}, got {error}") from error
-    return Tokenizer.from_file(path)
+    return Tokenizer(letters_vocabulary(values)) if by_letter else Tokenizer.from_file(path)
 
 
 def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:

@@ -60,7 +60,8 @@ def posterior_kl(
     """Give KL(teacher || student) of two models' posteriors over the same frames.
 
     Args:
-        student_BTV, teacher_BTV: log-probabilities; the teacher's get no gradient.
+        student_BTV: log-probabilities.
+        teacher_BTV: log-probabilities; they get no gradient.
         num_frames_B: valid frames.
         per: mean over valid frames, or their sum over the utterances (`batchmean`).
         temperature: softens both; the result is scaled by its square, so that gradients keep

@@ -20,6 +20,7 @@ from service.metrics import Metrics
 STATUS: Mapping[type[ServiceError], int] = {
     errors.ParameterInvalid: 422,
     errors.ModelNotServed: 404,
+    errors.StreamingUnsupported: 422,
     errors.MessageInvalid: 400,
     errors.MessagesRefused: 400,
     errors.Unauthenticated: 401,

@@ -21,7 +21,7 @@ from service.api.stream_connection import Connection
 from service.api.stream_dialect import Dialect, StreamLimits, Welcome
 from service.api.stream_native import NativeDialect
 from service.api.tiers import Privileges
-from service.errors import ClientGone, ModelNotServed, ServiceError, Unavailable
+from service.errors import ClientGone, ServiceError, StreamingUnsupported, Unavailable
 from service.metrics import Metrics
 from service.scheduling.admission import Places
 from service.scheduling.clock import Clock
@@ -157,7 +157,9 @@ class StreamRoute:
     def _open_session(self, config: StreamConfig) -> tuple[Session, Inbox, Outbox]:
         info, outbox = self.transcriber.info, Outbox()
         if not info.chunk_s:
-            raise ModelNotServed(f"expected a model that serves streams, got {info.name!r}")
+            raise StreamingUnsupported(
+                f"expected a model that hears live streams, got {info.name!r}, which takes files alone"
+            )
         bytes_per_s = BYTES_PER_SAMPLE[config.encoding] * config.rate_hz
         inbox = Inbox(round(self.limits.max_buffer_s * bytes_per_s))
         backing = Backing(
