@@ -26,6 +26,7 @@ from service.engine.onnx.checkpoint import (
 )
 from service.engine.onnx.elastic import give_back, pooled
 from service.engine.onnx.encoder import EPSILON, Encoder
+from service.engine.onnx.rooms import widened
 
 PRIOR_POSITIONS = 125
 """Weight of the running norm's prior, in positions of 4 ms: half a second."""
@@ -60,7 +61,7 @@ class RowStore:
         missing = end - self._room.shape[1]
         if missing > 0:
             rows = -(-missing // BLOCK_ROWS) * BLOCK_ROWS
-            self._room = np.pad(self._room, ((0, 0), (0, rows), (0, 0)))
+            self._room = widened(self._room, 1, rows)
         self._room[0, self.num_rows : end] = key_GD
         self._room[1, self.num_rows : end] = value_GD
         self.num_rows = end

@@ -19,6 +19,7 @@ import numpy as np
 from model_store.decoding.live import Feed
 from service.engine.onnx.checkpoint import Floats, Sizes
 from service.engine.onnx.decoder import HIDDEN, Ints, StepInput, StepOutput
+from service.engine.onnx.rooms import widened
 
 BLOCK_ROWS = 32
 """Rows that room grows by. Whole blocks also give runs few different shapes."""
@@ -42,7 +43,7 @@ class PairStore:
         end = self.num_rows + pairs.shape[2]
         missing = end - self._room.shape[2]
         if missing > 0:
-            self._room = np.pad(self._room, ((0, 0), (0, 0), (0, whole_blocks(missing)), (0, 0)))
+            self._room = widened(self._room, 2, whole_blocks(missing))
         self._room[:, :, self.num_rows : end] = pairs
         self.num_rows = end
 
@@ -177,8 +178,7 @@ class SideBySide:
     def _make_room(self, num_tokens: int) -> None:
         missing = num_tokens - self._tokens.shape[3]
         if missing > 0:
-            wider = ((0, 0), (0, 0), (0, 0), (0, whole_blocks(missing)), (0, 0))
-            self._tokens = np.pad(self._tokens, wider)
+            self._tokens = widened(self._tokens, 3, whole_blocks(missing))
 
 
 def whole_blocks(num_rows: int) -> int:
