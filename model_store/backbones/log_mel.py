@@ -67,6 +67,28 @@ class LogMel(nn.Module):
             valid_BN = torch.arange(windows, device=samples_BS.device) < num_windows_B[:, None]
             return _clamped(log_BMN, valid_BN.unsqueeze(1), running=running)
 
+    def stream(self, samples_BS: Tensor) -> Tensor:
+        """Compute features where the samples before and after are at hand, clamped as `running` does.
+
+        Args:
+            samples_BS: window n reads samples 160 n to 160 n + 399 of these.
+
+        Shapes:
+            out: BMN, N = (S - 400) // 160 + 1.
+        """
+        window, filter_MF = self.get_buffer("window"), self.get_buffer("filter_MF")
+        spectrum_BFN = torch.stft(
+            samples_BS.float(),
+            WINDOW_SAMPLES,
+            HOP_SAMPLES,
+            window=window,
+            center=False,
+            return_complex=True,
+        )
+        power_BMN = filter_MF @ (spectrum_BFN.real.square() + spectrum_BFN.imag.square())
+        log_BMN = power_BMN.clamp(min=SMALLEST_POWER).log10()
+        return _clamped(log_BMN, torch.ones_like(log_BMN, dtype=torch.bool), running=True)
+
     def _power(self, samples_BS: Tensor, windows: int) -> Tensor:
         window: Tensor = self.get_buffer("window")
         filter_MF: Tensor = self.get_buffer("filter_MF")

@@ -219,7 +219,7 @@ async def test_a_model_that_does_not_stream_says_so() -> None:
         code = await client.read_to_end()
 
     assert code == 4400
-    assert client.all("error")[0].code == "model_not_served"
+    assert client.all("error")[0].code == "streaming_unsupported"
 
 
 async def test_the_asyncapi_document_names_every_message() -> None:
