@@ -5,12 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FAST := not slow and not gpu and not ray and not weights and not e2e
+URL ?= http://127.0.0.1:8000
+LOAD ?= -u 10 -r 5 -t 60s
 # One thread a process: two busy OpenMP teams on the same cores slow each other many times over.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt check test test-fast test-all cov run serve demo bench picture hooks wheel clean
+.PHONY: help install fmt check test test-fast test-all cov run serve demo load bench picture hooks wheel clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +52,9 @@ serve: run ## The same as run
 demo: $(VENV)/.serve ## Serve a made-up engine: the whole API without a model
 	$(BIN)/asr serve --engine fake
 
+load: $(VENV)/.load ## Put load on a running service: URL, and LOAD as for locust (docs/load.md)
+	$(BIN)/locust --headless --host $(URL) $(LOAD)
+
 bench: $(VENV)/.bench ## Install the peers that benchmarks compare with, and list the programs
 	@grep -rl --include='*.py' '^if __name__' benchmarks | sed 's|/|.|g; s|\.py$$||; s|^|$(BIN)/python -m |' | sort
 
@@ -78,6 +83,10 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[serve,torch,train,hub,dev]'
 	@touch $@ $(VENV)/.serve
+
+$(VENV)/.load: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[load]'
+	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[serve,torch,train,hub,bench,dev]'
