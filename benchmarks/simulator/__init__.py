@@ -1,0 +1,1 @@
+"""The service's scheduler, controller and sessions on a virtual clock and measured service times."""

@@ -1,0 +1,53 @@
+"""What a simulated speaker says: when there is speech, as the gate would hear it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.engine.base import GATE_FRAME_SAMPLES, SAMPLE_RATE_HZ, ListenInput, Samples
+
+MEAN_SPEECH_S = 3.8
+"""Mean length of an utterance of the development set that the card's word errors are of."""
+SPEECH_SHAPE = 4.0
+"""Of the gamma distribution that lengths are drawn from."""
+SHORTEST_SPEECH_S, LONGEST_SPEECH_S = 0.8, 20.0
+SHORTEST_PAUSE_S, MEAN_PAUSE_S = 0.7, 1.5
+"""Pauses are exponential above the shortest, which ends an utterance."""
+FRAME_S = GATE_FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+
+def drawn_speech(duration_s: float, seed: int) -> Samples:
+    """Draw the gate's probability, 0 or 1, for each of its frames."""
+    draw = np.random.default_rng(seed)
+    frames = np.zeros(round(duration_s / FRAME_S) + 1, np.float32)
+    at_s = float(draw.uniform(0, MEAN_SPEECH_S + MEAN_PAUSE_S)) - MEAN_SPEECH_S
+    while at_s < duration_s:
+        drawn_s = float(draw.gamma(SPEECH_SHAPE, MEAN_SPEECH_S / SPEECH_SHAPE))
+        speech_s = min(LONGEST_SPEECH_S, max(SHORTEST_SPEECH_S, drawn_s))
+        frames[max(0, round(at_s / FRAME_S)) : max(0, round((at_s + speech_s) / FRAME_S))] = 1
+        at_s += speech_s + SHORTEST_PAUSE_S
+        at_s += float(draw.exponential(MEAN_PAUSE_S - SHORTEST_PAUSE_S))
+    return frames
+
+
+@dataclass(slots=True, eq=False)
+class ScriptedListener:
+    """Hears what was drawn, whatever the samples are; behind its end there is silence."""
+
+    frames: Samples
+    num_samples: int = 0
+
+    @staticmethod
+    def of(one: ListenInput) -> "ScriptedListener":
+        """Give the state of an input."""
+        assert isinstance(one.listener, ScriptedListener), "a listener of this engine"
+        return one.listener
+
+    def hear(self, num_samples: int) -> Samples:
+        """Give the probability of each frame that is complete."""
+        first = self.num_samples // GATE_FRAME_SAMPLES
+        self.num_samples += num_samples
+        end = self.num_samples // GATE_FRAME_SAMPLES
+        found = self.frames[first:end]
+        missing = end - first - len(found)
+        return np.pad(found, (0, missing)) if missing else found
