@@ -187,6 +187,25 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SelectorConfig:
+    """The selector of layers, for `recipes.train_selector`; the plans drawn say what it may spend.
+
+    Args:
+        mode: layers run or are `skip`ped, or each at one of the `strides`.
+        model: `frozen`, or trained `joint`ly at the optimiser's other rates.
+        gumbel: noise on the scores, so that other plans are tried.
+        first_chunk: share of the steps in which it hears the first chunk alone.
+        rate: of the selector's own weights.
+    """
+
+    mode: Literal["skip", "strides"] = "skip"
+    model: Literal["frozen", "joint"] = "frozen"
+    gumbel: bool = False
+    first_chunk: float = 0.5
+    rate: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """One run.
 
@@ -197,6 +216,7 @@ class RunConfig:
         save_s: seconds between two checkpoints.
         encoder: the layers begin as `given`, which is how the teacher's are, or from `scratch`.
         keep_layers: of the encoder, the first ones: a static model; 0 for all.
+        selector: of layers, where one is trained.
     """
 
     seed: int
@@ -209,6 +229,7 @@ class RunConfig:
     save_s: float = 600.0
     encoder: Literal["given", "scratch"] = "given"
     keep_layers: int = 0
+    selector: SelectorConfig = SelectorConfig()
 
 
 T = TypeVar("T")

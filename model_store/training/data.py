@@ -41,6 +41,25 @@ class Batch:
         """Audio in the batch, padding left out."""
         return float(self.num_samples_B.sum()) / SAMPLE_RATE_HZ
 
+    @property
+    def num_frames(self) -> int:
+        """Encoder frames of the longest utterance."""
+        return self.targets.states_BTD.shape[1]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Bring a batch to a device."""
+        if device.type == "cpu":
+            return self
+        targets = type(self.targets)(
+            *(getattr(self.targets, name).to(device) for name in self.targets.__slots__)
+        )
+        return Batch(
+            self.samples_BS.to(device),
+            self.num_samples_B.to(device),
+            self.input_BU.to(device),
+            targets,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Example:

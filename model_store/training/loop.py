@@ -7,7 +7,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -16,8 +18,8 @@ from torch import Tensor, nn
 
 from model_store.backbones import SpeechModule
 from model_store.training.config import OptimiserConfig, RunConfig, to_table
-from model_store.training.data import Batch, Batches
-from model_store.training.objective import objective
+from model_store.training.objective import Depth, Objective, ReadOut
+from model_store.training.ranks import ALONE, Ranks
 from model_store.training.sampling import DepthSampler
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,33 @@ NORM_LIKE = ("norm", "pool_RD", "give_RD")
 
 Report = Callable[[int, SpeechModule], None]
 """Called every `evaluate_steps` with the step and the student."""
+
+Groups = list[dict[str, object]]
+"""Parameters with their peak rates, as torch's optimisers take them."""
+
+
+class TrainingBatch(Protocol):
+    """One step's audio and targets, as far as the loop is concerned."""
+
+    @property
+    def seconds(self) -> float: ...  # noqa: D102 of audio, padding left out
+    @property
+    def num_frames(self) -> int: ...  # noqa: D102 encoder frames of the longest utterance
+    def to(self: "BatchT", device: torch.device) -> "BatchT":
+        """Bring it to a device."""
+        ...
+
+
+BatchT = TypeVar("BatchT", bound=TrainingBatch)
+StudentT = TypeVar("StudentT", bound=nn.Module)
+
+
+class BatchSource(Protocol[BatchT]):  # pyright: ignore[reportInvalidTypeVarUse]
+    """Endless batches; each depends on seed and step alone."""
+
+    def steps(self, start: int = 0) -> Iterator[BatchT]:
+        """Give the batches from a step on, without computing those before."""
+        ...
 
 
 @dataclass(slots=True)
@@ -43,7 +72,7 @@ class Running:
         return cls(defaultdict(list), defaultdict(list))
 
 
-class Trainer:
+class Trainer(Generic[StudentT, BatchT]):
     """Trains one student.
 
     Args:
@@ -52,15 +81,22 @@ class Trainer:
         config: the run.
         folder: where the resolved config, the log and the checkpoints go.
         report: evaluates on the way; may be slow.
+        objective: what a step makes smaller; None for the losses of an attention decoder.
+        groups: parameters and their peak rates; None for the student's own, see `parameter_groups`.
+        ranks: trains beside others, each on batches of its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 a run's parts, each made elsewhere
         self,
-        student: SpeechModule,
-        batches: Batches,
+        student: StudentT,
+        batches: BatchSource[BatchT],
         config: RunConfig,
         folder: Path,
-        report: Report,
+        report: Callable[[int, StudentT], None],
+        *,
+        objective: Objective[StudentT, BatchT] | None = None,
+        groups: Groups | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._student = student
         self._batches = batches
@@ -69,10 +105,15 @@ class Trainer:
         self._report = report
         self._device = next(student.parameters()).device
         self._draw = torch.Generator().manual_seed(config.seed)
-        self._sampler = DepthSampler(config.sampling, student.num_layers, self._draw)
+        self._sampler = DepthSampler(config.sampling, num_layers_of(student), self._draw)
         self._optimiser = torch.optim.AdamW(
-            parameter_groups(student, config.optimiser), betas=(0.9, 0.98), eps=1e-8, fused=True
+            groups or parameter_groups(student, config.optimiser),
+            betas=(0.9, 0.98),
+            eps=1e-8,
+            fused=True,
         )
+        self._objective: Objective[StudentT, BatchT] = objective or ReadOut()  # pyright: ignore[reportAttributeAccessIssue]
+        self._ranks = ranks
         self._step = 0
         self._trained_s = 0.0
 
@@ -89,32 +130,41 @@ class Trainer:
             self._step += 1
             self._trained_s += time.monotonic() - started
             if self._step % self._config.report_steps == 0:
-                self._log(running)
+                if self._ranks.first:
+                    self._log(running)
                 running = Running.empty()
             last = self._step == self._config.optimiser.steps
+            if not self._ranks.first:
+                continue
             if last or time.monotonic() - saved > self._config.save_s:
                 self._save()
                 saved = time.monotonic()
             if last or self._step % self._config.evaluate_steps == 0:
                 self._report(self._step, self._student)
 
-    def _remaining(self) -> Iterator[Batch]:
-        batches = self._batches.steps(self._step)
+    def _remaining(self) -> Iterator[BatchT]:
+        first = self._step * self._ranks.size + self._ranks.place
+        batches = islice(self._batches.steps(first), 0, None, self._ranks.size)
         while self._step < self._config.optimiser.steps:
             yield next(batches)
 
-    def _take(self, batch: Batch, running: Running) -> None:
+    def _take(self, batch: BatchT, running: Running) -> None:
         optimiser = self._config.optimiser
-        batch = moved(batch, self._device)
+        batch = batch.to(self._device)
         progress = self._step / optimiser.steps
         for group in self._optimiser.param_groups:
             group["lr"] = group["peak"] * learning_rate(self._step, optimiser)
-        schedule, chunk_frames = self._sampler.draw(progress, batch.targets.states_BTD.shape[1])
+        # All ranks draw alike: one schedule a step, so that each parameter has a gradient on all or none.
+        num_frames = self._ranks.largest(batch.num_frames)
+        schedule, chunk_frames = self._sampler.draw(progress, num_frames)
         self._student.train()
-        loss, parts = objective(self._student, batch, schedule, chunk_frames, self._config.loss)
+        loss, parts = self._objective(
+            self._student, batch, Depth(schedule, chunk_frames), self._config.loss, self._draw
+        )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         trained = [p for g in self._optimiser.param_groups for p in g["params"]]
+        self._ranks.average_gradients(trained)
         nn.utils.clip_grad_norm_(trained, optimiser.clip)
         self._optimiser.step()
         running.total[str(schedule.parts[0][1])].append(float(loss.detach()))
@@ -178,7 +228,7 @@ class Trainer:
         self._step, self._trained_s = int(progress["step"]), float(progress["trained_s"])
 
 
-def parameter_groups(student: SpeechModule, config: OptimiserConfig) -> list[dict[str, object]]:
+def parameter_groups(student: nn.Module, config: OptimiserConfig) -> Groups:
     """Sort the parameters by learning rate; front end and token embedding stay as they are."""
     groups: dict[str, list[nn.Parameter]] = {"layers": [], "decoder": [], "norms": [], "bypass": []}
     for name, parameter in student.named_parameters():
@@ -212,19 +262,11 @@ def learning_rate(step: int, config: OptimiserConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """Bring a batch to where the student is."""
-    if device.type == "cpu":
-        return batch
-    targets = type(batch.targets)(
-        *(getattr(batch.targets, name).to(device) for name in batch.targets.__slots__)
-    )
-    return Batch(
-        batch.samples_BS.to(device),
-        batch.num_samples_B.to(device),
-        batch.input_BU.to(device),
-        targets,
-    )
+def num_layers_of(student: nn.Module) -> int:
+    """Give the encoder layers of any student."""
+    num_layers = getattr(student, "num_layers", None)
+    assert isinstance(num_layers, int), "expected a student that says how many layers it has"
+    return num_layers
 
 
 def _stays(name: str, config: OptimiserConfig) -> bool:

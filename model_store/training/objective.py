@@ -4,6 +4,8 @@ Dimensions: B = utterances, T = encoder frames, D = channels, U = predicted toke
 """
 
 import dataclasses
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,57 @@ from model_store.training.config import LossConfig
 from model_store.training.data import Batch
 from model_store.training.losses import Targets, exits_loss, total_loss
 from model_store.training.precision import autocast
+
+Student_contra = TypeVar("Student_contra", contravariant=True)
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a step runs at: the schedule, and the chunk mask in frames or None for full context."""
+
+    schedule: DepthSchedule
+    chunk_frames: int | None = None
+
+
+class Objective(Protocol[Student_contra, Batch_contra]):
+    """What a step makes smaller."""
+
+    def __call__(
+        self,
+        student: Student_contra,
+        batch: Batch_contra,
+        depth: Depth,
+        config: LossConfig,
+        draw: torch.Generator,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Run a batch forward; give its loss, and the parts by name, unweighted.
+
+        Args:
+            student: in training mode.
+            batch: where the student is.
+            depth: of this step.
+            config: the weights of the losses.
+            draw: for what chance decides beside the depth; a resumed run draws on.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOut:
+    """The losses of an attention decoder's text, at the last layer and at exits."""
+
+    def __call__(
+        self,
+        student: SpeechModule,
+        batch: Batch,
+        depth: Depth,
+        config: LossConfig,
+        draw: torch.Generator,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """See `objective`; nothing is drawn."""
+        del draw
+        return objective(student, batch, depth.schedule, depth.chunk_frames, config)
 
 
 def objective(

@@ -1,0 +1,64 @@
+"""Several processes that train one student, as `torchrun` starts them; alone, all of it is nothing.
+
+Every rank holds the whole student, hears batches of its own and averages gradients with the others.
+The depth of a step is drawn alike on all of them, so a parameter has a gradient everywhere or
+nowhere, and nothing has to look for unused ones.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among the others.
+
+    Args:
+        place: of this one, from 0.
+        size: how many there are.
+    """
+
+    place: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes logs and checkpoints."""
+        return self.place == 0
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the ranks, in one message."""
+        if self.size == 1:
+            return
+        found = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in found])
+        distributed.all_reduce(flat)
+        flat /= self.size
+        for gradient, mean in zip(found, flat.split([g.numel() for g in found]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def largest(self, value: int) -> int:
+        """Give the largest of the ranks' numbers."""
+        if self.size == 1:
+            return value
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        largest = torch.tensor(value, device=device)
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return int(largest.item())
+
+
+ALONE = Ranks()
+"""One process."""
+
+
+def join_ranks() -> Ranks:
+    """Join the processes that `torchrun` started beside this one, if it did."""
+    if not distributed.is_torchelastic_launched():
+        return ALONE
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(distributed.get_node_local_rank())
+    return Ranks(distributed.get_rank(), distributed.get_world_size())
