@@ -29,6 +29,7 @@ from service.scheduling.admission import Admission, Places, UploadMemory
 from service.scheduling.clock import Clock
 from service.scheduling.files import Limits, Transcriber
 from service.scheduling.live import LiveScheduler
+from service.scheduling.load_control import ControlConfig, LoadControl
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -69,8 +70,9 @@ def create_service(
     """
     metrics, release = create_metrics(registry), _version()
     ProcessCollector(registry=registry)
-    transcriber = Transcriber(engine, metrics, clock, _limits(settings))
-    scheduler = LiveScheduler(engine, transcriber.steps, metrics, clock)
+    control = LoadControl(metrics, clock, _control_config(settings))
+    transcriber = Transcriber(engine, metrics, clock, _limits(settings), control.decide)
+    scheduler = LiveScheduler(engine, transcriber.steps, metrics, clock, control)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
@@ -158,6 +160,18 @@ def _limits(settings: Settings) -> Limits:
         batch_windows=settings.batch_windows,
         decode_threads=settings.decode_threads,
         max_streams=settings.max_streams,
+    )
+
+
+def _control_config(settings: Settings) -> ControlConfig:
+    return ControlConfig(
+        law=settings.controller,
+        setpoint_s=settings.controller_setpoint_s,
+        pole=settings.controller_pole,
+        dwell_s=settings.controller_dwell_s,
+        max_wer_increase=settings.max_wer_increase,
+        min_layers=settings.min_layers,
+        partial_interval_s=settings.partial_interval_s,
     )
 
 

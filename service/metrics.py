@@ -183,11 +183,12 @@ def _request_series(make: _Maker) -> RequestSeries:
             "asr_request_estimated_flops", "Operations of one request, estimated.", _FLOPS, by_depth
         ),
         depth_layers=make.gauge(
-            "asr_depth_layers", "Effective layers of the latest request that left the depth to us."
+            "asr_depth_layers", "Effective layers that requests get which leave the depth to us."
         ),
         drop=make.gauge(
             "asr_depth_drop_effective_ratio",
-            "Drop of the latest request, by who chose it: auto or request.",
+            "Mean drop of the open streams, by who chose it: auto (the depth debt) or request; "
+            "0 without any.",
             ("source",),
         ),
         admission_rejected=make.counter(

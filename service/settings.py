@@ -150,6 +150,46 @@ class Settings(BaseSettings):
         default=True,
         description="Hear each utterance once more, whole, for its final; not under load.",
     )
+    partial_interval_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Time between two partials of an utterance, for experiments; 0 lets the load "
+        "say.",
+    )
+    controller: Literal["brownout", "slack", "fixed"] = Field(
+        default="brownout",
+        description="What turns the depth of those who leave it to us: brownout steers by measured "
+        "latency, slack by predicted; fixed never turns.",
+    )
+    controller_setpoint_s: float = Field(
+        default=0.3,
+        gt=0,
+        description="95th percentile of the time from a chunk's last sample to the end of its step "
+        "that the controller keeps to.",
+    )
+    controller_pole: float = Field(
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="Calm of the brownout law: nearer to 1 is slower.",
+    )
+    controller_dwell_s: float = Field(
+        default=1.0, ge=0, description="Least time between two steps down in depth."
+    )
+    max_wer_increase: float = Field(
+        default=0.5,
+        ge=0,
+        description="Word errors accepted under load beyond those at full depth: 0.5 is half as "
+        "many again. Depths that the model's card puts above are not used.",
+    )
+    min_layers: float = Field(
+        default=0.0, ge=0, description="Effective layers below which no load takes a stream."
+    )
+    early_refusal: bool = Field(
+        default=True,
+        description="Refuse streams that even the least depth could not carry; without, only the "
+        "places count.",
+    )
     max_requests: int = Field(default=16, ge=1, description="Files in work at once; more get 503.")
     max_upload_bytes: int = Field(default=512 * MEBIBYTE, ge=1, description="Bytes of one upload.")
     max_upload_memory_bytes: int = Field(
@@ -213,9 +253,18 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
 
-def client_key() -> str | None:
-    """Give the key that the command line shows to a server, from ASR_API_KEY."""
-    return os.environ.get(CLIENT_KEY) or None  # noqa: TID251 this module reads the environment
+def client_key(path: Path | None) -> str | None:
+    """Give the key that the command line shows to a server: from a file, else from ASR_API_KEY.
+
+    Raises:
+        SettingsInvalid: the file cannot be read.
+    """
+    if path is None:
+        return os.environ.get(CLIENT_KEY) or None  # noqa: TID251 the one module that reads it
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"expected a readable file with a key at {path}, got none") from error
 
 
 def read_settings(**overrides: str | float | None) -> Settings:

@@ -3,7 +3,8 @@
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from model_store.depth.plan import STRIDES, TOLERANCE, DepthPlan
 from model_store.errors import DepthRefused, DropOutOfRange, PlanInvalid, PolicyUnknown
@@ -20,6 +21,7 @@ class PlanCatalogue:
         num_layers: encoder layers of the model.
         ladder: stride-only plans chosen by measurement, any order, the full plan among them.
         skip: plans that only skip, chosen by measurement, any order.
+        word_error_rates: of the plans of the ladder that were measured, on the set its card names.
 
     Raises:
         PlanInvalid: a plan is of another number of layers, a ladder plan skips, or the full plan
@@ -29,6 +31,7 @@ class PlanCatalogue:
     num_layers: int
     ladder: tuple[DepthPlan, ...]
     skip: tuple[DepthPlan, ...]
+    word_error_rates: tuple[tuple[DepthPlan, float], ...] = ()
 
     def __post_init__(self) -> None:
         for plan in (*self.ladder, *self.skip):
@@ -58,6 +61,30 @@ class PlanCatalogue:
         """
         ladder, skip = (tuple(map(DepthPlan.parse, plans[name])) for name in ("ladder", "skip"))
         return cls(num_layers, ladder, skip)
+
+    def with_card(self, card: Mapping[str, Any]) -> "PlanCatalogue":
+        """Take over the word error rates that a `card.json` holds.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none.
+            PlanInvalid: a plan in it is none.
+        """
+        rates = tuple(
+            (DepthPlan.parse(budget["plan"]), float(budget["wer"])) for budget in card["budgets"]
+        )
+        return replace(self, word_error_rates=rates)
+
+    @property
+    def wer_ratios(self) -> tuple[float | None, ...]:
+        """Word error rate over that at full depth for each plan offered; None: not measured.
+
+        Without a rate at full depth, or with one of 0, nothing can be said of the others.
+        """
+        rates = dict(self.word_error_rates)
+        full = rates.get(DepthPlan.full(self.num_layers))
+        if not full:
+            return (None,) * len(self.ladder)
+        return tuple(rates[plan] / full if plan in rates else None for plan in self.offered)
 
     @property
     def offered(self) -> tuple[DepthPlan, ...]:

@@ -54,12 +54,29 @@ class PlanInUse:
 
 
 @dataclass(frozen=True, slots=True)
+class StepTime:
+    """How long live steps take at a depth: `fixed_s + streams * per_stream_s` for a chunk of each.
+
+    Args:
+        fixed_s: of a step, whatever is in it.
+        per_stream_s: for each stream's chunk and its words.
+    """
+
+    fixed_s: float
+    per_stream_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What is served: the plans of the ladder (deepest first) and the names of the policies.
 
     Args:
         chunk_s: seconds of one chunk of a live stream; 0 where live streams are not served.
         max_utterance_s: the longest utterance a stream may have.
+        wer_ratios: of each offered plan, its word error rate over that at full depth; None where
+            that was not measured. Empty where nothing was.
+        step_times: of the deepest and of the shallowest offered plan, measured while loading; empty
+            where they were not.
     """
 
     name: str
@@ -68,6 +85,8 @@ class ModelInfo:
     policies: tuple[str, ...]
     chunk_s: float = 0.0
     max_utterance_s: float = 28.0
+    wer_ratios: tuple[float | None, ...] = ()
+    step_times: tuple[StepTime, ...] = ()
 
     def depth_label(self, plan: PlanInUse) -> str:
         """Name the offered budget at or below a plan's effective layers, for metrics."""

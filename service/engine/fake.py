@@ -23,6 +23,7 @@ from service.engine.base import (
     Samples,
     Segment,
     StepResult,
+    StepTime,
     Window,
 )
 from service.engine.fake_live import CHUNK_S, FakeListener, FakeUtterance
@@ -46,6 +47,8 @@ from service.errors import (
 )
 
 BUDGETS = (8.0, 4.0, 2.0, 1.0)
+WER_RATIOS = (1.0, 1.25, 1.5, 2.0)
+"""Of each budget; what a card would say of this engine's words if they were speech."""
 WINDOW_S = 8.0
 MAX_RATE_HZ = 192_000
 MAX_CHANNELS = 8
@@ -86,7 +89,19 @@ class FakeEngine:
         """Describe a model of eight layers with four budgets."""
         self._before_load()
         offered = tuple(_uniform(budget) for budget in BUDGETS)
-        return ModelInfo("fake-elastic", NUM_LAYERS, offered, POLICIES, chunk_s=CHUNK_S)
+        times = tuple(
+            StepTime(0.0, CHUNK_S * self._realtime_factor * budget / NUM_LAYERS)
+            for budget in (BUDGETS[0], BUDGETS[-1])
+        )
+        return ModelInfo(
+            "fake-elastic",
+            NUM_LAYERS,
+            offered,
+            POLICIES,
+            chunk_s=CHUNK_S,
+            wer_ratios=WER_RATIOS,
+            step_times=times,
+        )
 
     def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:
         """Give the deepest of the four plans within the budget."""

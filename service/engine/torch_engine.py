@@ -159,6 +159,7 @@ class TorchEngine:
             tuple(map(_plan_in_use, offered)),
             POLICIES,
             chunk_s=live.chunk_s if live else 0.0,
+            wer_ratios=model.catalogue.wer_ratios,
         )
         if live:
             self.step([LiveInput(live.open_utterance(), silence, info.offered[0], ends=True)])

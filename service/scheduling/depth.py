@@ -3,14 +3,18 @@
 import re
 from collections.abc import Callable
 
-from service.engine.base import AUTO, DepthChoice
-from service.errors import DropOutOfRange
+from service.engine.base import AUTO, DepthChoice, PlanInUse
+from service.errors import DepthRefused, DropOutOfRange
 
 DropDecider = Callable[[], float]
 """What `drop=auto` means at this moment, in [0, 1); it is held to the caller's `max_drop`."""
+Choose = Callable[[float, float | None, str], PlanInUse]
+"""The plan for a drop, a `max_drop` and a policy: `Engine.choose`."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MAX_QUOTED_CHARS = 24
+_HALVINGS = 10
+"""Of the dial: budgets that are a thousandth apart are told apart."""
 
 
 def parse_choice(drop: str, max_drop: str | None, policy: str) -> DepthChoice:
@@ -31,11 +35,41 @@ def deepest() -> float:
     return 0.0
 
 
-def decided_drop(choice: DepthChoice, decide: DropDecider) -> float:
-    """Give an explicit drop as it is, and for `auto` what is decided within `max_drop`."""
+def chosen_plan(choice: DepthChoice, choose: Choose, decide: DropDecider) -> PlanInUse:
+    """Give the plan for an explicit drop, and for `auto` what is decided within `max_drop`.
+
+    Where no plan drops just as much as `max_drop` admits, `auto` takes the next deeper one.
+
+    Args:
+        choice: what a caller asks for.
+        choose: the engine's.
+        decide: what `auto` means.
+
+    Raises:
+        DepthError: the depth asked for is not on offer.
+    """
+    limit, policy = choice.max_drop, choice.policy
     if choice.drop != AUTO:
-        return choice.drop
-    return min(decide(), 1.0 if choice.max_drop is None else choice.max_drop)
+        return choose(choice.drop, limit, policy)
+    decided = decide()
+    if limit is None:
+        return choose(decided, None, policy)
+    return _shallowest_within(limit, min(decided, limit), choose, policy)
+
+
+def _shallowest_within(limit: float, most: float, choose: Choose, policy: str) -> PlanInUse:
+    """Find the plan that drops most of those that drop at most a limit; `most` may be too much."""
+    try:
+        return choose(most, limit, policy)
+    except DepthRefused:
+        enough, too_much = 0.0, most
+    for _ in range(_HALVINGS):
+        middle = (enough + too_much) / 2
+        if choose(middle, None, policy).drop <= limit:
+            enough = middle
+        else:
+            too_much = middle
+    return choose(enough, limit, policy)
 
 
 def _fraction(name: str, text: str, expected: str) -> float:

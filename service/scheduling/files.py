@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from service.engine.base import AUTO, DepthChoice, Engine, ModelInfo, PlanInUse
+from service.engine.base import DepthChoice, Engine, ModelInfo, PlanInUse
 from service.errors import Loading, RequestTimedOut
 from service.metrics import Metrics
 from service.scheduling.admission import LOADING_RETRY_S, Admission
 from service.scheduling.clock import Clock
-from service.scheduling.depth import DropDecider, decided_drop, deepest
+from service.scheduling.depth import DropDecider, chosen_plan, deepest
 from service.scheduling.measures import Measures
 from service.scheduling.transcripts import Transcript, TranscriptBuilder
 from service.scheduling.windows import WindowBatch, WindowReader
@@ -120,8 +120,7 @@ class Transcriber:
         Raises:
             DepthError: the depth asked for is not on offer.
         """
-        drop = decided_drop(choice, self.decide)
-        return self.engine.choose(drop, choice.max_drop, choice.policy)
+        return chosen_plan(choice, self.engine.choose, self.decide)
 
     async def transcribe(
         self,
@@ -147,7 +146,6 @@ class Transcriber:
         """
         started_s = self._clock()
         plan = self.plan_for(choice)
-        self._measures.chosen(plan, "auto" if choice.drop == AUTO else "request")
         builder = TranscriptBuilder(self.info.name, plan, choice.policy)
         with self.admission.work():
             try:

@@ -13,15 +13,26 @@ import asyncio
 from collections.abc import Container, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 
-from service.engine.base import Engine, ListenInput, LiveInput, LiveOutput, ModelInfo, Samples
+from service.engine.base import (
+    SAMPLE_RATE_HZ,
+    Engine,
+    ListenInput,
+    LiveInput,
+    LiveOutput,
+    ModelInfo,
+    Samples,
+)
 from service.errors import Draining, EngineFailed, ServiceError
 from service.metrics import Metrics
 from service.scheduling.clock import Clock
 from service.scheduling.live_load import LiveLoad
+from service.scheduling.load_control import TICK_S as CONTROL_TICK_S
+from service.scheduling.load_control import LoadControl, StreamDial
+from service.scheduling.load_window import RoundSample
 from service.scheduling.workers import WorkerPool
 
 TICK_S = 0.02
@@ -57,6 +68,16 @@ class LiveStream(Protocol):
     @property
     def state_bytes(self) -> int:
         """Bytes of the engine's caches."""
+        ...
+
+    @property
+    def dial(self) -> StreamDial:
+        """Its depth."""
+        ...
+
+    @property
+    def due_since_s(self) -> float | None:
+        """When the audio was there that the last input takes; None if that brings none."""
         ...
 
     def collect(self, now_s: float) -> ListenInput | None:
@@ -99,7 +120,7 @@ class Round:
 
     def run(self, engine: Engine, clock: Clock, load: LiveLoad) -> "RoundReport":
         """Do the round; on the engine's thread."""
-        started_s = clock()
+        began_s = clock()
         self.streams = [stream for stream in self.streams if stream in self.still_open]
         self._listen(engine, clock)
         listened_s = clock()
@@ -108,10 +129,16 @@ class Round:
         if work:
             outputs = engine.step([one for _, one in work])
             assert len(outputs) == len(work), "an engine answers every input"
+        waits = [(stream, stream.due_since_s) for stream, _ in work]
         for (stream, _), output in zip(work, outputs, strict=True):
             stream.stepped(output, clock())
-        inputs = tuple(one for _, one in work)
-        return RoundReport(inputs, tuple(outputs), listened_s - started_s, clock() - started_s)
+        inputs, ended_s = tuple(one for _, one in work), clock()
+        latencies = tuple(
+            (stream, ended_s - since_s) for stream, since_s in waits if since_s is not None
+        )
+        audio_s = sum(len(one.samples) for one in inputs) / SAMPLE_RATE_HZ
+        sample = RoundSample(began_s, ended_s, latencies, audio_s)
+        return RoundReport(inputs, tuple(outputs), listened_s - began_s, sample)
 
     def _choose(self, clock: Clock, load: LiveLoad) -> Generator[tuple[LiveStream, LiveInput]]:
         # Finals first; within both, those that have waited longest, as the scheduler lists them.
@@ -135,12 +162,12 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:
-    """What a round ran, and the seconds it took."""
+    """What a round ran, and the time it took."""
 
     inputs: tuple[LiveInput, ...]
     outputs: tuple[LiveOutput, ...]
     listen_s: float
-    took_s: float
+    sample: RoundSample
 
 
 class LiveScheduler:
@@ -151,14 +178,23 @@ class LiveScheduler:
         pool: of the engine's one thread; shared with files, which give way.
         metrics: counts steps.
         clock: measures them.
+        control: told what rounds take; without one, nothing is given up but second passes and
+            partials.
     """
 
-    def __init__(self, engine: Engine, pool: WorkerPool, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        pool: WorkerPool,
+        metrics: Metrics,
+        clock: Clock,
+        control: LoadControl | None = None,
+    ) -> None:
         self._engine = engine
         self._pool = pool
         self._metrics = metrics
         self._clock = clock
-        self._load = LiveLoad()
+        self._control = control or LoadControl(metrics, clock)
         self._streams: dict[LiveStream, None] = {}
         self._news = asyncio.Event()
 
@@ -181,12 +217,25 @@ class LiveScheduler:
         self._news.set()
 
     async def run(self, info: ModelInfo) -> None:
-        """Run rounds until cancelled, or until the engine's thread takes no more."""
-        with suppress(Draining):
-            while True:
-                await self._wait()
-                await self._round(info)
-                await asyncio.sleep(TICK_S)
+        """Run rounds and the controller until cancelled, or the engine's thread takes no more."""
+        self._control.loaded(info)
+        controlling = asyncio.create_task(self._control_depth())
+        try:
+            with suppress(Draining):
+                while True:
+                    await self._wait()
+                    await self._round(info)
+                    await asyncio.sleep(TICK_S)
+        finally:
+            controlling.cancel()
+            await asyncio.gather(controlling, return_exceptions=True)
+
+    async def _control_depth(self) -> NoReturn:
+        while True:
+            # The pool's queue holds files alone, but for a round that waits.
+            num_files = self._pool.num_waiting - self._control.round_waits
+            self._control.tick([one.dial for one in self._streams], max(0, num_files))
+            await asyncio.sleep(CONTROL_TICK_S)
 
     async def _wait(self) -> None:
         if any(stream.has_news for stream in self._streams):
@@ -201,16 +250,18 @@ class LiveScheduler:
         taking = [one for one in self._streams if one.has_news or one.waits]
         if not taking:
             return
-        current = Round(taking, self._streams)
+        current, control = Round(taking, self._streams), self._control
+        control.submitted()
         try:
             done = await self._pool.submit(
-                self, lambda: current.run(self._engine, self._clock, self._load), urgent=True
+                self, lambda: current.run(self._engine, self._clock, control.load), urgent=True
             )
         except EngineFailed as error:
+            control.done()
             for stream in taking:
                 stream.failed(error)
         else:
-            self._load.took(done.wait_s + done.value.took_s)
+            control.done(done.value.sample)
             self._measure(info, done.wait_s, done.value)
         for stream in taking:
             stream.publish()

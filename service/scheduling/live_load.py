@@ -1,4 +1,12 @@
-"""What live streams give up under load before they get shallower: how often they are decoded."""
+"""What streams give up under load, and in which order: second passes, partials, then depth.
+
+    calm       rounds are short: every chunk is decoded, finals hear their utterance twice
+    busy       no second passes; partials come less often the longer rounds take
+    strained   the controller wants less than full depth: partials come as rarely as they may
+
+All of the cheaper economies are made as long as depth is given up, so that none comes back before
+the depth does.
+"""
 
 CALM_ROUND_S = 0.1
 """A round this short leaves room for second passes ..."""
@@ -9,10 +17,18 @@ FORGETTING = 0.8
 
 
 class LiveLoad:
-    """Follows how long rounds of the live scheduler take, the wait for the engine included."""
+    """Follows how long rounds of the live scheduler take, the wait for the engine included.
 
-    def __init__(self) -> None:
+    Args:
+        fixed_partial_interval_s: for experiments: partials this far apart whatever the load; 0 lets
+            the load say.
+    """
+
+    def __init__(self, fixed_partial_interval_s: float = 0.0) -> None:
+        self._fixed_partial_interval_s = fixed_partial_interval_s
         self._mean_round_s = 0.0
+        self.strained = False
+        """Whether depth is given up, or about to be."""
         self.finals_due = False
         """Whether the round under way makes finals; partials step back for them."""
 
@@ -24,6 +40,10 @@ class LiveLoad:
     @property
     def partial_interval_s(self) -> float:
         """Time from one partial of an utterance to the next; in between it is only encoded."""
+        if self._fixed_partial_interval_s:
+            return self._fixed_partial_interval_s
+        if self.strained:
+            return MAX_PARTIAL_INTERVAL_S
         if self._mean_round_s <= CALM_ROUND_S:
             return 0.0
         if self.finals_due:
@@ -33,7 +53,7 @@ class LiveLoad:
     @property
     def second_passes(self) -> bool:
         """Whether there is room to hear whole utterances again."""
-        return self._mean_round_s <= CALM_ROUND_S
+        return not self.strained and self._mean_round_s <= CALM_ROUND_S
 
     def took(self, round_s: float) -> None:
         """Note a round."""

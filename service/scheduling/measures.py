@@ -1,6 +1,6 @@
 """What steps and files leave behind in the metrics."""
 
-from service.engine.base import PlanInUse, StepResult
+from service.engine.base import StepResult
 from service.metrics import Metrics
 from service.scheduling.transcripts import Transcript
 from service.scheduling.windows import WindowBatch
@@ -12,12 +12,6 @@ class Measures:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-
-    def chosen(self, plan: PlanInUse, source: str) -> None:
-        """Note a plan and who chose it, `auto` or `request`."""
-        self._metrics.requests.drop.labels(source).set(plan.drop)
-        if source == "auto":
-            self._metrics.requests.depth_layers.set(plan.effective_layers)
 
     def stepped(self, depth: str, batch: WindowBatch, done: Done[StepResult]) -> None:
         """Book one engine step and the decoding of its windows."""

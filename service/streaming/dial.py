@@ -1,13 +1,8 @@
 """The depth of one stream: what its client asks for, what runs, and when a change is told."""
 
-from collections.abc import Callable
-
 from service.engine.base import AUTO, DepthChoice, PlanInUse
-from service.errors import DepthError
-from service.scheduling.depth import DropDecider, decided_drop
+from service.scheduling.depth import Choose, DropDecider, chosen_plan
 from service.streaming.events import Depth
-
-Choose = Callable[[float, float | None, str], PlanInUse]
 
 
 class Dial:
@@ -34,6 +29,11 @@ class Dial:
         return self._told
 
     @property
+    def wanted(self) -> PlanInUse:
+        """The plan that a chunk would have now, were no utterance under way."""
+        return self._wanted(self._choice)
+
+    @property
     def source(self) -> str:
         """Who turns it, for metrics."""
         return "auto" if self._choice.drop == AUTO else "request"
@@ -58,10 +58,7 @@ class Dial:
 
     def plan(self, running: PlanInUse | None) -> tuple[PlanInUse, Depth | None]:
         """Give the plan of the next chunk, and what there is to tell about it."""
-        try:
-            wanted = self._wanted(self._choice)
-        except DepthError:  # the service wants less than this client's `max_drop` leaves on offer
-            wanted = self._told
+        wanted = self._wanted(self._choice)
         if running is not None and not may_follow(running, wanted):
             return running, None
         if wanted == self._told:
@@ -70,7 +67,7 @@ class Dial:
         return wanted, Depth(wanted, "auto", "next_chunk")
 
     def _wanted(self, choice: DepthChoice) -> PlanInUse:
-        return self._choose(decided_drop(choice, self._decide), choice.max_drop, choice.policy)
+        return chosen_plan(choice, self._choose, self._decide)
 
 
 def may_follow(running: PlanInUse, wanted: PlanInUse) -> bool:

@@ -19,12 +19,6 @@ class StreamMeasures:
         self._metrics = metrics
         self._info = info
 
-    def chosen(self, plan: PlanInUse, source: str) -> None:
-        """Note a plan and who chose it, `auto` or `request`."""
-        self._metrics.requests.drop.labels(source).set(plan.drop)
-        if source == "auto":
-            self._metrics.requests.depth_layers.set(plan.effective_layers)
-
     def stepped(self, plan: PlanInUse, cost: Cost, encoded_s: float) -> None:
         """Book one stream's share of an engine step."""
         depth, metrics = self._info.depth_label(plan), self._metrics

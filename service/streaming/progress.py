@@ -25,6 +25,7 @@ class Progress:
         self._last_start = self._last_end = 0  # of what was noted last
         self._end = 0
         self._covered_arrived_s: float | None = None
+        self._collected_s = self._collected_before_s = float("-inf")
 
     @property
     def end_s(self) -> float:
@@ -39,6 +40,17 @@ class Progress:
             self._last_start = self._last_end
         self._arrivals.append((end, arrived_s))
         self._last_end = end
+
+    def collecting(self, now_s: float) -> None:
+        """Note that what came in is taken, and given to the gate, at once."""
+        self._collected_before_s, self._collected_s = self._collected_s, now_s
+
+    def due_since(self, position: int, now_s: float) -> float:
+        """When a sample could have been encoded: not before the gate was asked the last time.
+
+        Audio of a pause is held back and arrived long before somebody speaks on.
+        """
+        return max(self.arrival_of(position, now_s), self._collected_before_s)
 
     def arrival_of(self, position: int, now_s: float) -> float:
         """When a sample came; now, if it is accounted for already."""

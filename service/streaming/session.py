@@ -129,7 +129,7 @@ class Session:
         self._closing: ClosingReason | None = None
         self._finished = False
         self._events: list[Event] = []
-        backing.measures.chosen(self.dial.told, self.dial.source)
+        self.due_since_s: float | None = None
 
     @property
     def has_news(self) -> bool:
@@ -161,6 +161,7 @@ class Session:
 
     def collect(self, now_s: float) -> ListenInput | None:
         """Take what came in, up to the next command and those that follow at once."""
+        self._progress.collecting(now_s)
         pieces, self._unheard = self._unheard, []
         while self._has_room and not self._commands and self._closing is None:
             item = self._inbox.take()
@@ -206,7 +207,8 @@ class Session:
         plan, told = self.dial.plan(head.plans[-1][1] if head.plans else None)
         if told is not None:
             self._events.append(told)
-            self._measures.chosen(plan, self.dial.source)
+        complete = min(target.position, head.fed + self._feeding.chunk_samples)
+        self.due_since_s = self._progress.due_since(complete, now_s) if target.due else None
         second_pass = target.last and self._two_pass and load.second_passes
         self._work = _Work(plan, target, decode, second_pass)
         samples = self._track.between(head.fed, target.position)
@@ -325,7 +327,6 @@ class Session:
         head = self._head
         told = self.dial.turn(command.choice, head.plans[-1][1] if head and head.plans else None)
         if told is not None:
-            self._measures.chosen(told.plan, self.dial.source)
             self._events.append(told)
 
     def _target(self, head: Utterance) -> Target:

@@ -1,6 +1,6 @@
 """What `/metrics` shows after requests, on the fake engine."""
 
-from tests.service_kit import running, wav_bytes
+from tests.service_kit import running, until, wav_bytes
 
 
 async def test_a_request_is_booked_to_the_depth_that_spent_it() -> None:
@@ -20,18 +20,17 @@ async def test_a_request_is_booked_to_the_depth_that_spent_it() -> None:
         assert app.sample("asr_stage_duration_seconds_count", stage="encode", depth="4") == 1
         assert app.sample("asr_queue_wait_seconds_count") == 1
         assert app.sample("asr_word_confidence_ratio_count", depth="4") == 20
-        assert app.sample("asr_depth_drop_effective_ratio", source="request") == 0.5
 
 
-async def test_the_depth_gauge_follows_requests_that_leave_it_to_us() -> None:
+async def test_without_load_those_who_leave_the_depth_to_us_get_all_of_it() -> None:
     async with running() as app:
-        await app.transcribe("drop=0.75")
-        assert app.sample("asr_depth_layers") == 0
-
-        await app.transcribe("drop=auto")
+        await until(lambda: app.sample("asr_controller_dimmer_ratio") == 1)
 
         assert app.sample("asr_depth_layers") == 8
+        assert app.sample("asr_depth_floor_layers") == 2
         assert app.sample("asr_depth_drop_effective_ratio", source="auto") == 0
+        assert app.sample("asr_estimated_wer_ratio") == 1
+        assert app.sample("asr_controller_setpoint_seconds") == 0.3
 
 
 async def test_outcomes_are_counted_by_kind() -> None:

@@ -194,6 +194,8 @@ def open_checkpoint(name: str) -> CheckpointFolder:
         digest = str(config["sha256"])
         plans = _read_json(folder / "plans.json")
         catalogue = PlanCatalogue.parse(sizes.encoder_layers, plans)
+        if (folder / "card.json").is_file():
+            catalogue = catalogue.with_card(_read_json(folder / "card.json"))
     except (KeyError, TypeError, ValueError, AttributeError, PlanInvalid) as error:
         raise CheckpointError(f"expected a checkpoint in {folder.name!r}, got {error}") from error
     decoding = folder / "decoding.json"

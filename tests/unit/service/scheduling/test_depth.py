@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.engine.base import AUTO, DepthChoice
-from service.errors import DropOutOfRange
-from service.scheduling.depth import decided_drop, deepest, parse_choice
+from service.engine.base import AUTO, DepthChoice, PlanInUse
+from service.engine.fake import BUDGETS, FakeEngine
+from service.errors import DepthRefused, DropOutOfRange
+from service.scheduling.depth import chosen_plan, deepest, parse_choice
 
 
 @pytest.mark.parametrize(
@@ -63,17 +64,42 @@ def test_any_text_is_a_drop_in_range_or_refused(text: str) -> None:
     assert choice.drop == AUTO or 0 <= choice.drop < 1
 
 
+def plan_of(choice: DepthChoice, decided: float) -> PlanInUse:
+    return chosen_plan(choice, FakeEngine().choose, lambda: decided)
+
+
 def test_an_explicit_drop_is_never_changed() -> None:
-    assert decided_drop(DepthChoice(0.25, 0.5), lambda: 0.9) == 0.25
+    assert plan_of(DepthChoice(0.5, 0.5), 0.9).effective_layers == 4
+
+
+def test_an_explicit_drop_beyond_its_own_limit_is_refused() -> None:
+    with pytest.raises(DepthRefused):
+        plan_of(DepthChoice(0.5, 0.25), 0.0)
 
 
 def test_auto_gives_what_is_decided() -> None:
-    assert decided_drop(DepthChoice(), lambda: 0.75) == 0.75
+    assert plan_of(DepthChoice(), 0.75).effective_layers == 2
 
 
 def test_auto_stays_within_max_drop() -> None:
-    assert decided_drop(DepthChoice(AUTO, 0.5), lambda: 0.75) == 0.5
+    assert plan_of(DepthChoice(AUTO, 0.5), 0.75).effective_layers == 4
+
+
+@pytest.mark.parametrize("policy", ["ladder", "skip"])
+@given(
+    decided=st.floats(0, 0.99),
+    limit=st.one_of(st.floats(0, 0.99), st.sampled_from([0.0, 0.5, 0.75, 0.875])),
+)
+def test_auto_drops_most_of_what_the_caller_admits(
+    policy: str, decided: float, limit: float
+) -> None:
+    """By trying every plan: the engine's are known here."""
+    plan = plan_of(DepthChoice(AUTO, limit, policy), decided)
+
+    within = [budget for budget in BUDGETS if 1 - budget / 8 <= limit]
+    wanted = next((b for b in BUDGETS if b <= 8 * (1 - decided) + 1e-9), BUDGETS[-1])
+    assert plan.effective_layers == max(wanted, min(within))
 
 
 def test_without_a_controller_auto_is_full_depth() -> None:
-    assert decided_drop(DepthChoice(), deepest) == 0
+    assert chosen_plan(DepthChoice(), FakeEngine().choose, deepest).effective_layers == 8

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from service.engine.base import ListenInput, LiveInput, LiveOutput, Samples
+from service.engine.base import AUTO, DepthChoice, ListenInput, LiveInput, LiveOutput, Samples
 from service.engine.fake import FakeEngine
 from service.errors import ServiceError
 from service.metrics import create_metrics
 from service.scheduling.live import MAX_STEP_STREAMS, LiveScheduler, Round
 from service.scheduling.live_load import CALM_ROUND_S, MAX_PARTIAL_INTERVAL_S, LiveLoad
 from service.scheduling.workers import WorkerPool
+from service.streaming.dial import Dial
 from tests.service_kit import PATIENCE_S, FakeClock, until
 
 ENGINE = FakeEngine()
@@ -35,6 +36,8 @@ class Scripted:
     waits: bool = False
     state_bytes: int = 100
     intervals_s: list[float] = field(default_factory=list[float])
+    due_since_s: float | None = None
+    dial: Dial = field(default_factory=lambda: Dial(DepthChoice(AUTO), ENGINE.choose, lambda: 0.0))
 
     def __post_init__(self) -> None:
         self._utterance = ENGINE.open_utterance()

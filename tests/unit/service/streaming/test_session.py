@@ -239,7 +239,7 @@ def test_auto_follows_what_is_decided_and_says_so_once() -> None:
     rig.play(sound((1.0, LOUD), (1.0, 0.0)))
 
     assert [(one.reason, one.plan.effective_layers) for one in rig.all(Depth)] == [("auto", 4)]
-    assert rig.sample("asr_depth_drop_effective_ratio", source="auto") == 0.5
+    assert rig.session.dial.wanted.drop == 0.5
 
 
 def test_auto_goes_no_lower_than_the_caller_admits() -> None:
