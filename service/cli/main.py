@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     commands = {
         "build-engine": _build_engine,
+        "new-key": _new_key,
         "serve": _serve,
+        "settings": _settings,
         "stream": _stream,
         "transcribe": _transcribe,
     }
@@ -63,10 +65,30 @@ def _transcribe(parsed: argparse.Namespace) -> int:
 def _stream(parsed: argparse.Namespace) -> int:
     from service.cli.stream import StreamCommand, run
     from service.scheduling.depth import parse_choice
+    from service.settings import client_key
 
     configure_logs("warning")
     choice = parse_choice(parsed.drop, parsed.max_drop, parsed.policy)
-    return run(StreamCommand(parsed.url, parsed.file, choice, parsed.json), sys.stdout, sys.stderr)
+    key = client_key(parsed.key_file)
+    command = StreamCommand(parsed.url, parsed.file, choice, parsed.json, key)
+    return run(command, sys.stdout, sys.stderr)
+
+
+def _new_key(parsed: argparse.Namespace) -> int:
+    from service.api.keys import Tier, new_key_line
+
+    key, line = new_key_line(parsed.name, Tier(parsed.tier))
+    # Apart, so that `>> keys` keeps the line and the key itself is seen once.
+    sys.stderr.write(f"the key, which is kept nowhere: {key}\n")
+    sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def _settings(_parsed: argparse.Namespace) -> int:
+    from service.cli.settings_page import settings_page
+
+    sys.stdout.write(settings_page())
+    return 0
 
 
 def _build_engine(parsed: argparse.Namespace) -> int:
@@ -123,6 +145,9 @@ def _parser() -> argparse.ArgumentParser:
     sound.add_argument("file", nargs="?", type=Path, metavar="FILE", help="played in real time")
     sound.add_argument("--mic", action="store_true", help="the default microphone")
     stream.add_argument("--url", default="http://127.0.0.1:8000", help="where the server is")
+    stream.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="holds the API key (else ASR_API_KEY)"
+    )
     stream.add_argument("--json", action="store_true", help="print every message as a line of JSON")
     build = commands.add_parser(
         "build-engine",
@@ -133,6 +158,14 @@ def _parser() -> argparse.ArgumentParser:
         "--every-processor",
         action="store_true",
         help="make them for all processors that may come, as an image needs them",
+    )
+    new_key = commands.add_parser(
+        "new-key", help="make an API key", description="Make a key and its line for the key file."
+    )
+    new_key.add_argument("name", help="whose key it is, for the log")
+    new_key.add_argument("--tier", choices=("standard", "priority"), default="standard")
+    commands.add_parser(
+        "settings", help="list all settings", description="List all settings, as Markdown."
     )
     for command in (transcribe, stream):
         command.add_argument("--drop", default="auto", help="depth to give up: auto or [0, 1)")

@@ -40,7 +40,7 @@ def serve(settings: Settings, engine: Engine) -> int:
         0, or 1 when the model could not be loaded.
     """
     logger.info("settings: %s", settings.model_dump())
-    _warn_of_open_doors(settings)
+    warn_of_open_doors(settings)
     check_tls(settings)
     load_failed = asyncio.Event()
     service = create_service(settings, engine, CollectorRegistry(), time.monotonic, load_failed.set)
@@ -98,7 +98,8 @@ def check_tls(settings: Settings) -> None:
         ) from error
 
 
-def _warn_of_open_doors(settings: Settings) -> None:
+def warn_of_open_doors(settings: Settings) -> None:
+    """Say in the log what whoever reaches the service may do without being asked."""
     keyed = settings.api_keys_file is not None or settings.api_keys is not None
     if settings.host in LOOPBACK:
         return

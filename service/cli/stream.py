@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlencode, urlsplit
@@ -37,6 +37,7 @@ class StreamCommand:
     file: Path | None
     choice: DepthChoice
     json_lines: bool
+    key: str | None = field(default=None, repr=False)
 
 
 class Teller:
@@ -117,7 +118,11 @@ async def _run(command: StreamCommand, url: str, teller: Teller) -> int:
     try:
         # No judgement of pongs: behind a backlog a healthy server may be slow to answer.
         socket = await connect(
-            url, open_timeout=OPEN_TIMEOUT_S, ping_timeout=None, compression=None
+            url,
+            additional_headers={"Authorization": f"Bearer {command.key}"} if command.key else None,
+            open_timeout=OPEN_TIMEOUT_S,
+            ping_timeout=None,
+            compression=None,
         )
     except InvalidHandshake as error:
         teller.complain(_refusal(command.url, error))

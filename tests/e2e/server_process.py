@@ -6,6 +6,7 @@ import queue
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -28,8 +29,13 @@ class Server:
     process: subprocess.Popen[str]
     port: int = 0
     log: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue[str])
+    tls: ssl.SSLContext | None = None
 
     def connect(self) -> http.client.HTTPConnection:
+        if self.tls is not None:
+            return http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=PATIENCE_S, context=self.tls
+            )
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
 
     def ask(
@@ -79,18 +85,23 @@ class Server:
 
 
 @contextmanager
-def started(**settings: str) -> Generator[Server]:
-    """Start `python -m service serve` with settings and wait until it is ready."""
+def started(tls: ssl.SSLContext | None = None, /, **settings: str) -> Generator[Server]:
+    """Start `python -m service serve` with settings and wait until it is ready.
+
+    Args:
+        tls: trusts the server's certificate, where it has one.
+        settings: without their prefix.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ASR_")}  # noqa: TID251
     environment |= {f"ASR_{name.upper()}": value for name, value in settings.items()}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "service", "serve", "--port", "0"]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    server = Server(process)
+    server = Server(process, tls=tls)
     reading = threading.Thread(target=server.read_log)
     reading.start()
     try:
-        server.port = int(server.wait_for_line(r"running on http://127\.0\.0\.1:(\d+)")[1])
+        server.port = int(server.wait_for_line(r"running on https?://127\.0\.0\.1:(\d+)")[1])
         server.wait_until_ready()
         yield server
     finally:

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.errors import SettingsInvalid
-from service.settings import PREFIX, Settings, read_settings
+from service.settings import PREFIX, Settings, client_key, listed, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +64,55 @@ def test_a_value_out_of_range_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(SettingsInvalid, match="nonsense"):
         read_settings(nonsense="1")
+
+
+def test_keys_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_API_KEYS", "web:standard:a-key-that-is-long-enough")
+
+    settings = read_settings()
+
+    assert settings.api_keys is not None
+    assert "long-enough" in settings.api_keys.get_secret_value()
+    for shown in (repr(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert "long-enough" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("TRUSTED_PROXIES", "10.0.0.0/8, proxy.example", "trusted_proxies"),
+        ("ALLOWED_ORIGINS", "captions.example.org", "https://captions.example.org"),
+        ("ALLOWED_ORIGINS", "https://captions.example.org/path", "https://captions.example.org"),
+        ("TLS_CERTIFICATE", "server.pem", "tls_certificate and tls_key together"),
+        ("RESERVED_STREAMS", "32", "reserved_streams below max_streams"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ASR_{name}", value)
+
+    with pytest.raises(SettingsInvalid, match=message):
+        read_settings()
+
+
+def test_lists_stand_between_commas_or_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1 ::1,*")
+
+    assert listed(read_settings().trusted_proxies) == ("10.0.0.0/8", "192.0.2.1", "::1", "*")
+
+
+def test_the_command_lines_key_is_no_setting_of_the_service(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ASR_API_KEY", "from-the-environment")
+    (tmp_path / "key").write_text("from-the-file\n", encoding="utf-8")
+
+    assert read_settings() == Settings()
+    assert client_key(None) == "from-the-environment"
+    assert client_key(tmp_path / "key") == "from-the-file"
+    with pytest.raises(SettingsInvalid, match="expected a readable file with a key"):
+        client_key(tmp_path / "none")
 
 
 def test_settings_do_not_change() -> None:

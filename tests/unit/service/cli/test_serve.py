@@ -1,15 +1,25 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from service.cli.serve import DrainingServer, serve
+from service.cli.serve import (
+    DrainingServer,
+    check_tls,
+    serve,
+    server_config,
+    warn_of_open_doors,
+)
 from service.engine.fake import FakeEngine
-from service.errors import Draining, ModelUnusable
+from service.errors import Draining, ModelUnusable, SettingsInvalid
 from service.scheduling.admission import Admission, Phase
 from service.settings import Settings
 from tests.service_kit import FakeClock, until
+
+KEYS = "web:standard:a-key-that-is-long-enough"
 
 
 async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -65,3 +75,50 @@ def test_a_model_that_cannot_be_loaded_ends_the_process_with_an_error() -> None:
         raise ModelUnusable("no such model")
 
     assert serve(Settings(port=0), FakeEngine(before_load=fail)) == 1
+
+
+def test_a_clients_word_on_its_address_counts_only_behind_a_trusted_proxy() -> None:
+    alone = server_config(FastAPI(), Settings())
+    behind = server_config(FastAPI(), Settings(trusted_proxies="10.0.0.0/8, ::1"))
+
+    assert not alone.proxy_headers
+    assert behind.proxy_headers
+    assert behind.forwarded_allow_ips == ["10.0.0.0/8", "::1"]
+
+
+@pytest.mark.parametrize("content", ["", "no certificate"])
+def test_a_certificate_that_cannot_be_used_is_said_to_be_so(content: str, tmp_path: Path) -> None:
+    (tmp_path / "pem").write_text(content, encoding="utf-8")
+    settings = Settings(tls_certificate=tmp_path / "pem", tls_key=tmp_path / "pem")
+
+    with pytest.raises(SettingsInvalid, match="expected a certificate"):
+        check_tls(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "warning"),
+    [
+        ({"host": "127.0.0.1"}, ""),
+        ({"host": "0.0.0.0"}, "no API keys are set"),
+        ({"host": "0.0.0.0", "api_keys": KEYS}, "keys come in unencrypted"),
+        ({"host": "0.0.0.0", "api_keys": KEYS, "trusted_proxies": "10.0.0.1"}, ""),
+    ],
+)
+def test_open_doors_are_said_to_be_open(
+    settings: dict[str, str], warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_open_doors(Settings.model_validate(settings))
+
+    assert len(caplog.messages) == bool(warning)
+    assert warning in caplog.text
+
+
+@pytest.mark.parametrize("content", [None, "", "# nothing but this\n", "web:standard:short"])
+def test_a_key_file_that_lets_nobody_in_does_not_let_everybody_in(
+    content: str | None, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "keys").write_text(content, encoding="utf-8")
+
+    with pytest.raises(SettingsInvalid, match="expected"):
+        serve(Settings(port=0, api_keys_file=tmp_path / "keys"), FakeEngine())
