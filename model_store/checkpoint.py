@@ -4,6 +4,7 @@
     model.safetensors  parameters; an int8 matrix `name` has its rows' scales in `name.scale`
     plans.json         {"ladder": ["1,1,...", ...], "skip": [...]}
     tokenizer.json     as the `tokenizers` library reads it
+    selector.safetensors  picks plans by what is heard (`policy=input`), where one was trained
     decoding.json      alignment heads and limits found on the model, where there are any
 
 Matrices are stored as int8 with one scale per output row, everything else as float16, but running
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from model_store.backbones import BACKBONES, AnyModule, CtcModule, SpeechModule
 from model_store.depth import PlanCatalogue
+from model_store.depth.selector_file import load_selector
 from model_store.errors import CheckpointError, PlanInvalid
 
 SCALE = ".scale"
@@ -137,7 +139,9 @@ def load_catalogue(folder: Path, num_layers: int) -> PlanCatalogue:
     """
     plans, card = _read_json(folder / "plans.json"), folder / "card.json"
     try:
-        catalogue = PlanCatalogue.parse(num_layers, plans)
+        catalogue = dataclasses.replace(
+            PlanCatalogue.parse(num_layers, plans), selector=load_selector(folder, num_layers)
+        )
         return catalogue.with_card(_read_json(card)) if card.exists() else catalogue
     except (KeyError, TypeError, ValueError, AttributeError, PlanInvalid) as error:
         raise CheckpointError(

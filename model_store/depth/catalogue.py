@@ -7,10 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from model_store.depth.plan import STRIDES, TOLERANCE, DepthPlan
+from model_store.depth.selector import UNITS, Floats, Selector
 from model_store.errors import DepthRefused, DropOutOfRange, PlanInvalid, PolicyUnknown
 
 POLICIES = ("ladder", "uniform", "skip", "first-k", "every-other", "random-k")
-"""Names of the policies, the default first."""
+"""Names of the policies that every model has, the default first."""
+
+INPUT = "input"
+"""The policy that a selector shipped with the weights brings: what is heard picks the plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class PlanCatalogue:
         num_layers: encoder layers of the model.
         ladder: stride-only plans chosen by measurement, any order, the full plan among them.
         skip: plans that only skip, chosen by measurement, any order.
+        selector: picks the plans of the policy `input`; None where the weights ship without one.
         word_error_rates: of the plans of the ladder that were measured, on the set its card names.
 
     Raises:
@@ -32,6 +37,7 @@ class PlanCatalogue:
     ladder: tuple[DepthPlan, ...]
     skip: tuple[DepthPlan, ...]
     word_error_rates: tuple[tuple[DepthPlan, float], ...] = ()
+    selector: Selector | None = None
 
     def __post_init__(self) -> None:
         for plan in (*self.ladder, *self.skip):
@@ -91,6 +97,23 @@ class PlanCatalogue:
         """The ladder, deepest plan first."""
         return _deepest_first(self.ladder)
 
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Names of the policies that `choose` takes."""
+        return POLICIES if self.selector is None else (*POLICIES, INPUT)
+
+    def heard(self, samples_S: Floats, nominal: DepthPlan) -> DepthPlan:
+        """Give the plan of an utterance under the policy `input`.
+
+        Args:
+            samples_S: what the selector hears: the whole utterance, or its first chunk.
+            nominal: what `choose` gave for the budget.
+
+        Raises:
+            PolicyUnknown: no selector is shipped.
+        """
+        return self._selector().choose(samples_S, nominal.effective_layers)
+
     def choose(
         self,
         drop: float,
@@ -106,7 +129,8 @@ class PlanCatalogue:
         Args:
             drop: share of the depth to give up, in [0, 1).
             max_drop: the largest share to give up, in [0, 1); None for no limit.
-            policy: one of `POLICIES`.
+            policy: one of `policies`. For `input` the plan has the effective layers that every
+                utterance will have; which layers, `heard` says for each.
             seed: draws the layers of `random-k`; equal seeds give equal plans.
 
         Raises:
@@ -146,12 +170,29 @@ class PlanCatalogue:
         if policy == "skip":
             full = DepthPlan.full(self.num_layers)
             return _deepest_first(tuple(dict.fromkeys((full, *self.skip))))
+        if policy == INPUT:
+            return self._nominal(self._selector())
         if policy not in KEEPING:
-            raise PolicyUnknown(f"expected a policy out of {', '.join(POLICIES)}, got {policy!r}")
+            known = ", ".join(self.policies)
+            raise PolicyUnknown(f"expected a policy out of {known}, got {policy!r}")
         return tuple(
             DepthPlan.keeping(KEEPING[policy](self.num_layers, kept, seed), self.num_layers)
             for kept in range(self.num_layers, 0, -1)
         )
+
+    def _selector(self) -> Selector:
+        if self.selector is None:
+            raise PolicyUnknown(
+                f"expected a policy out of {', '.join(POLICIES)}, got {INPUT!r}, "
+                "for which these weights have no selector"
+            )
+        return self.selector
+
+    def _nominal(self, selector: Selector) -> tuple[DepthPlan, ...]:
+        """One plan for every budget that its plans reach; the full plan is always one of them."""
+        budgets = (units / UNITS for units in range(UNITS * self.num_layers, 0, -1))
+        plans = dict.fromkeys(selector.nominal(budget) for budget in budgets)
+        return _deepest_first(tuple(plans))
 
 
 def check_drop(name: str, value: float) -> None:

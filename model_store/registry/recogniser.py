@@ -19,7 +19,7 @@ from model_store.decoding.alignment import AlignmentHeads, alignment_heads
 from model_store.decoding.ctc import CtcWindowDecoder
 from model_store.decoding.reading import Decoded, DecodedWord, WindowTranscript
 from model_store.decoding.transcribe import WindowDecoder
-from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
+from model_store.depth import INPUT, DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.errors import CheckpointError
 from model_store.flops import ModelSizes, spent_on_tries
 from model_store.registry.sizes import model_sizes
@@ -128,7 +128,8 @@ class Recogniser:
         Args:
             source: path, bytes or an open binary file.
             drop: share of the depth to give up, in [0, 1).
-            policy: one of `model_store.depth.POLICIES`.
+            policy: one of the catalogue's `policies`; with `input` each window has its own plan,
+                of as many effective layers as the one that the transcript names.
             max_s: the longest audio that is accepted.
             gate: tells speech from silence; made when None.
 
@@ -146,14 +147,43 @@ class Recogniser:
         for batch in _batches(windows):
             spoken = [window for window in batch if window.speech]
             audio_s = batch[-1].end_s
-            for window, heard in zip(
-                spoken, self.transcribe_windows([w.samples for w in spoken], plan), strict=True
-            ):
+            for window, heard in zip(spoken, self._heard(spoken, plan, policy), strict=True):
                 segments.append(_segment(window, heard))
                 flops += heard.flops
                 in_encoder += heard.encoder_flops
         elapsed_s = time.perf_counter() - started
         return Transcript(tuple(segments), plan, audio_s, flops, in_encoder, elapsed_s)
+
+    def _heard(
+        self, windows: Sequence[Window], plan: DepthPlan, policy: str
+    ) -> list[WindowTranscript]:
+        if policy != INPUT:
+            return self.transcribe_windows([window.samples for window in windows], plan)
+        return [self.transcribe_by_input(window.samples, plan)[0] for window in windows]
+
+    def transcribe_by_input(
+        self, samples: Samples, nominal: DepthPlan, *, words: bool = True
+    ) -> tuple[WindowTranscript, DepthPlan]:
+        """Transcribe one stretch of speech at the plan that the selector picks, its cost counted.
+
+        Args:
+            samples: as of `transcribe_windows`.
+            nominal: what the catalogue gave for the budget.
+            words: also give words with times and confidence.
+
+        Raises:
+            PolicyUnknown: no selector is shipped with the weights.
+        """
+        plan = self.catalogue.heard(samples, nominal)
+        (transcript,) = self.transcribe_windows([samples], plan, words=words)
+        assert self.catalogue.selector is not None, "it has picked a plan"
+        spent = self.catalogue.selector.flops(len(samples))
+        counted = dataclasses.replace(
+            transcript,
+            flops=transcript.flops + spent,
+            encoder_flops=transcript.encoder_flops + spent,
+        )
+        return counted, plan
 
     def transcribe_windows(
         self,

@@ -51,7 +51,7 @@ def headers_of(transcript: Transcript, *, upload_s: float) -> dict[str, str]:
     )
     return {
         "X-ASR-Layers": plan.layers_text,
-        "X-ASR-Plan": plan.strides_text,
+        "X-ASR-Plan": transcript.plan_text,
         "X-ASR-Drop": f"{plan.drop:g}",
         "X-ASR-FLOPs": str(cost.flops),
         "X-ASR-Encoder-FLOPs": str(cost.encoder_flops),
@@ -75,12 +75,15 @@ def _stages(transcript: Transcript, upload_s: float) -> dict[str, float]:
 # Any below: JSON has values of all kinds, and this is the edge.
 def _summary(transcript: Transcript, upload_s: float) -> dict[str, Any]:
     plan, cost = transcript.plan, transcript.cost
+    ran = transcript.plans[0] if transcript.plans else plan
+    by_window = [list(one.strides) for one in transcript.plans]
     return {
         "text": transcript.text,
         "model": transcript.model,
         "layers": plan.effective_layers,
         "layers_total": plan.layers_total,
-        "plan": list(plan.strides),
+        "plan": list(ran.strides),
+        **({"plans": by_window} if by_window else {}),
         "drop": plan.drop,
         "policy": transcript.policy,
         "flops": cost.flops,

@@ -35,12 +35,18 @@ class DepthChoice:
 
 @dataclass(frozen=True, slots=True)
 class PlanInUse:
-    """A depth plan as the answer reports it: strides per layer, 0 for a skipped one."""
+    """A depth plan as the answer reports it: strides per layer, 0 for a skipped one.
+
+    Args:
+        by_input: the strides are but an example of the budget: what is heard picks those of each
+            window, or of each utterance, with as many effective layers.
+    """
 
     strides: tuple[int, ...]
     effective_layers: float
     layers_total: int
     drop: float
+    by_input: bool = False
 
     @property
     def layers_text(self) -> str:
@@ -158,10 +164,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one engine step gives back: a segment for each window, in order, and the step's cost."""
+    """What one engine step gives back: a segment for each window, in order, and the step's cost.
+
+    Args:
+        plans: of the windows with speech, in order, where the input picked them; else empty.
+    """
 
     segments: tuple[Segment, ...]
     cost: Cost
+    plans: tuple[PlanInUse, ...] = ()
 
 
 class LiveUtterance(Protocol):
@@ -208,12 +219,14 @@ class LiveOutput:
         stable_words: how many of them, from the first, no later output changes; all at the end.
         encoded_s: seconds from the utterance's start that the encoder has taken in; all at the end.
         cost: of this step's share.
+        plan: the one that the input picked, where it does; None for the one asked for.
     """
 
     words: tuple[Word, ...]
     stable_words: int
     encoded_s: float
     cost: Cost
+    plan: PlanInUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ upload --open_audio--> blocks --cut_windows (gate)--> windows --transcribe_windo
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import BinaryIO, Protocol
 
 import numpy as np
 
 from model_store import errors as model_errors
 from model_store.audio import SpeechGate, cut_windows, open_audio
-from model_store.depth import POLICIES, DepthPlan, PlanCatalogue
+from model_store.depth import INPUT, DepthPlan, PlanCatalogue
 from service import errors
 from service.engine.base import (
     SAMPLE_RATE_HZ,
@@ -31,6 +32,8 @@ from service.engine.base import (
     Window,
     Word,
 )
+from service.engine.by_input import HeardUtterance, in_use, picked, step_by_input
+from service.engine.step_times import measure_step_times
 from service.engine.torch_live import GateListener, LiveModel, listen_to_streams, step_streams
 
 logger = logging.getLogger(__name__)
@@ -46,6 +49,7 @@ TRANSLATIONS: Mapping[type[model_errors.ModelStoreError], type[errors.ServiceErr
     model_errors.PolicyUnknown: errors.PolicyUnknown,
     model_errors.PlanInvalid: errors.PlanInvalid,
     model_errors.DepthRefused: errors.DepthRefused,
+    model_errors.StreamingUnsupported: errors.StreamingUnsupported,
     model_errors.CheckpointError: errors.ModelUnusable,
     model_errors.ModelUnknown: errors.ModelUnusable,
 }
@@ -156,19 +160,21 @@ class TorchEngine:
         info = ModelInfo(
             model.name,
             model.catalogue.num_layers,
-            tuple(map(_plan_in_use, offered)),
-            POLICIES,
+            tuple(map(in_use, offered)),
+            model.catalogue.policies,
             chunk_s=live.chunk_s if live else 0.0,
             wer_ratios=model.catalogue.wer_ratios,
         )
         if live:
-            self.step([LiveInput(live.open_utterance(), silence, info.offered[0], ends=True)])
+            self.step([LiveInput(self.open_utterance(), silence, info.offered[0], ends=True)])
+            info = replace(info, step_times=measure_step_times(self, info))
         return info
 
     def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:
         """Ask the model's catalogue."""
         with in_our_terms():
-            return _plan_in_use(self._loaded().catalogue.choose(drop, max_drop, policy))
+            plan = self._loaded().catalogue.choose(drop, max_drop, policy)
+        return in_use(plan, by_input=policy == INPUT)
 
     def open_windows(self, source: BinaryIO, *, max_s: float) -> Generator[Window]:
         """Decode, find speech and cut at quiet places."""
@@ -180,6 +186,8 @@ class TorchEngine:
     def transcribe(self, windows: Sequence[Window], plan: PlanInUse) -> StepResult:
         """Run the model over the windows that hold speech; the others cost nothing."""
         spoken = [window.samples for window in windows if window.speech]
+        if plan.by_input:
+            return self._transcribe_by_input(windows, spoken, plan)
         transcripts: Sequence[WindowTranscript] = ()
         if spoken:
             with in_our_terms():
@@ -189,14 +197,36 @@ class TorchEngine:
         segments = tuple(_segment(window, heard) for window in windows)
         return StepResult(segments, sum(map(_cost, transcripts), Cost()))
 
+    def _transcribe_by_input(
+        self, windows: Sequence[Window], spoken: Sequence[Samples], nominal: PlanInUse
+    ) -> StepResult:
+        model = self._loaded()
+        transcripts: list[WindowTranscript] = []
+        plans: list[PlanInUse] = []
+        cost = Cost()
+        with in_our_terms():
+            for samples in spoken:
+                plan, spent = picked(model.catalogue, samples, nominal)
+                depth = DepthPlan(plan.strides)
+                transcripts += model.transcribe_windows([samples], depth, words=True)
+                plans.append(plan)
+                cost += spent
+        heard = iter(transcripts)
+        segments = tuple(_segment(window, heard) for window in windows)
+        return StepResult(segments, sum(map(_cost, transcripts), cost), tuple(plans))
+
     def open_utterance(self) -> LiveUtterance:
         """Begin an utterance of the model's."""
-        return self._streaming().open_utterance()
+        utterance = self._streaming().open_utterance()
+        return utterance if self._catalogue.selector is None else HeardUtterance.of(utterance)
 
     def step(self, inputs: Sequence[LiveInput]) -> Sequence[LiveOutput]:
         """Run the model over all streams that are due."""
+        live = self._streaming()
         with in_our_terms():
-            return step_streams(self._streaming(), inputs)
+            if self._catalogue.selector is None:
+                return step_streams(live, inputs)
+            return step_by_input(self._catalogue, inputs, lambda ready: step_streams(live, ready))
 
     def open_listener(self) -> SpeechListener:
         """Begin listening with the gate."""
@@ -213,6 +243,10 @@ class TorchEngine:
                 f"expected a model that streams, got {self._loaded().name!r}, which does not"
             )
         return self._live
+
+    @property
+    def _catalogue(self) -> PlanCatalogue:
+        return self._loaded().catalogue
 
     def _loaded(self) -> LoadedModel:
         assert self._model is not None, "load comes first"
@@ -244,10 +278,6 @@ def create_torch_engine(model: str, *, num_threads: int) -> TorchEngine:
         return None
 
     return TorchEngine(load_model, open_gate, open_live)
-
-
-def _plan_in_use(plan: DepthPlan) -> PlanInUse:
-    return PlanInUse(plan.strides, plan.effective_layers, plan.num_layers, plan.drop)
 
 
 def _segment(window: Window, heard: Iterator[WindowTranscript]) -> Segment:

@@ -19,7 +19,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A transcribed file: its segments with speech, and what they cost."""
+    """A transcribed file: its segments with speech, and what they cost.
+
+    Args:
+        plans: of its windows with speech, where the input picked them; else empty.
+    """
 
     model: str
     plan: PlanInUse
@@ -28,6 +32,13 @@ class Transcript:
     audio_s: float
     cost: Cost
     timing: Timing
+    plans: tuple[PlanInUse, ...] = ()
+
+    @property
+    def plan_text(self) -> str:
+        """The plan that ran; where the input picked one for each window, each once, as first used."""
+        used = dict.fromkeys(plan.strides_text for plan in self.plans or (self.plan,))
+        return ";".join(used)
 
     @property
     def text(self) -> str:
@@ -47,11 +58,13 @@ class TranscriptBuilder:
     queue_s: float = 0.0
     audio_decode_s: float = 0.0
     _segments: list[Segment] = field(default_factory=list[Segment])
+    _plans: list[PlanInUse] = field(default_factory=list[PlanInUse])
 
     def add(self, windows: Sequence[Window], result: StepResult, wait_s: float) -> None:
         """Append a step; segments without words are left out."""
         self._segments.extend(segment for segment in result.segments if segment.text.strip())
         self.audio_s = windows[-1].end_s
+        self._plans.extend(result.plans)
         self.cost += result.cost
         self.queue_s += wait_s
 
@@ -62,5 +75,12 @@ class TranscriptBuilder:
         )
         segments = tuple(self._segments)
         return Transcript(
-            self.model, self.plan, self.policy, segments, self.audio_s, self.cost, timing
+            self.model,
+            self.plan,
+            self.policy,
+            segments,
+            self.audio_s,
+            self.cost,
+            timing,
+            tuple(self._plans),
         )

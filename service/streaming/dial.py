@@ -72,5 +72,9 @@ class Dial:
 
 def may_follow(running: PlanInUse, wanted: PlanInUse) -> bool:
     """Tell whether a plan may run on in an utterance: skipped layers have no cache to rise into."""
+    if running.by_input or wanted.by_input:
+        # What the input picked holds for its utterance; the example of a budget stands for it.
+        budgets = (running.effective_layers, wanted.effective_layers)
+        return running.by_input and wanted.by_input and budgets[0] == budgets[1]
     skipped = [stride == 0 for stride in running.strides]
     return skipped == [stride == 0 for stride in wanted.strides]

@@ -73,6 +73,7 @@ class Utterance:
 
     def book(self, plan: PlanInUse, output: LiveOutput) -> int:
         """Take what a step made of this utterance and give the samples it has encoded anew."""
+        plan = output.plan or plan
         if not self.plans or self.plans[-1][1] != plan:
             self.plans.append((self.encoded / SAMPLE_RATE_HZ, plan))
         encoded = self.start + round(output.encoded_s * SAMPLE_RATE_HZ)

@@ -8,7 +8,7 @@ Dimensions: N = output rows of a matrix, K = its inputs.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from model_store.depth import PlanCatalogue
+from model_store.depth.selector_file import load_selector
 from model_store.errors import CheckpointError, ModelUnknown, PlanInvalid
 from model_store.flops import Convolution, ModelSizes
 
@@ -189,11 +190,16 @@ def open_checkpoint(name: str) -> CheckpointFolder:
         raise CheckpointError(
             f"expected the backbone {BACKBONE!r} for this engine, got {config.get('backbone')!r}"
         )
+    if config.get("exits"):
+        raise CheckpointError("expected a model without exits for this engine, got one with them")
     try:
         sizes = Sizes(**{field: int(config[field]) for field in Sizes.__slots__})
         digest = str(config["sha256"])
         plans = _read_json(folder / "plans.json")
-        catalogue = PlanCatalogue.parse(sizes.encoder_layers, plans)
+        catalogue = replace(
+            PlanCatalogue.parse(sizes.encoder_layers, plans),
+            selector=load_selector(folder, sizes.encoder_layers),
+        )
         if (folder / "card.json").is_file():
             catalogue = catalogue.with_card(_read_json(folder / "card.json"))
     except (KeyError, TypeError, ValueError, AttributeError, PlanInvalid) as error:
