@@ -71,7 +71,7 @@ def create_service(
     metrics, release = create_metrics(registry), _version()
     ProcessCollector(registry=registry)
     control = LoadControl(metrics, clock, _control_config(settings))
-    transcriber = Transcriber(engine, metrics, clock, _limits(settings), control.decide)
+    transcriber = Transcriber(engine, metrics, clock, _limits(settings), control)
     scheduler = LiveScheduler(engine, transcriber.steps, metrics, clock, control)
 
     @asynccontextmanager
@@ -172,6 +172,7 @@ def _control_config(settings: Settings) -> ControlConfig:
         max_wer_increase=settings.max_wer_increase,
         min_layers=settings.min_layers,
         partial_interval_s=settings.partial_interval_s,
+        early_refusal=settings.early_refusal,
     )
 
 

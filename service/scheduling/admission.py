@@ -6,7 +6,7 @@ again, and never queued at the door.
 
 import asyncio
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import Enum
 from typing import NoReturn
@@ -35,10 +35,14 @@ class Places:
     Args:
         num_places: that many at once.
         clock: measures how long one is taken, for the hint when to ask again.
+        refuses: whether one more would be one too many although places are free.
     """
 
-    def __init__(self, num_places: int, clock: Clock) -> None:
+    def __init__(
+        self, num_places: int, clock: Clock, refuses: Callable[[], bool] = lambda: False
+    ) -> None:
         self._num_places = num_places
+        self._refuses = refuses
         self._clock = clock
         self._num_taken = 0
         self._mean_work_s = 1.0
@@ -50,8 +54,8 @@ class Places:
 
     @property
     def full(self) -> bool:
-        """Whether all are taken."""
-        return self._num_taken >= self._num_places
+        """Whether nobody more may come in."""
+        return self._num_taken >= self._num_places or self._refuses()
 
     @property
     def retry_after_s(self) -> int:
@@ -63,7 +67,7 @@ class Places:
         """Take one of the places.
 
         Raises:
-            Overloaded: all are taken.
+            Overloaded: nobody more may come in.
         """
         if self.full:
             raise self.refusal()
@@ -78,10 +82,10 @@ class Places:
 
     def refusal(self) -> Overloaded:
         """Make the answer to one too many."""
-        return Overloaded(
-            f"expected a free place among {self._num_places}, got none",
-            retry_after_s=self.retry_after_s,
-        )
+        expected = f"a free place among {self._num_places}"
+        if self._num_taken < self._num_places:
+            expected = "room for one more at the least depth"
+        return Overloaded(f"expected {expected}, got none", retry_after_s=self.retry_after_s)
 
 
 class Admission:
@@ -94,11 +98,21 @@ class Admission:
         max_requests: requests in work at once.
         clock: measures how long a request is in work, for the hint when to ask again.
         max_streams: streams that speak at once; they have places of their own.
+        refuses_streams: whether one more would be one too many although places are free.
+        refuses_requests: the same of requests.
     """
 
-    def __init__(self, max_requests: int, clock: Clock, *, max_streams: int = 1) -> None:
-        self._requests = Places(max_requests, clock)
-        self.streams = Places(max_streams, clock)
+    def __init__(
+        self,
+        max_requests: int,
+        clock: Clock,
+        *,
+        max_streams: int = 1,
+        refuses_streams: Callable[[], bool] = lambda: False,
+        refuses_requests: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._requests = Places(max_requests, clock, refuses_requests)
+        self.streams = Places(max_streams, clock, refuses_streams)
         self._phase = Phase.LOADING
         self._num_present = 0
         self._draining = asyncio.Event()

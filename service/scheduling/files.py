@@ -15,6 +15,7 @@ from service.metrics import Metrics
 from service.scheduling.admission import LOADING_RETRY_S, Admission
 from service.scheduling.clock import Clock
 from service.scheduling.depth import DropDecider, chosen_plan, deepest
+from service.scheduling.load_control import LoadControl
 from service.scheduling.measures import Measures
 from service.scheduling.transcripts import Transcript, TranscriptBuilder
 from service.scheduling.windows import WindowBatch, WindowReader
@@ -53,7 +54,8 @@ class Transcriber:
         metrics: counts steps and files.
         clock: measures them.
         limits: what is taken on at once.
-        decide: what `drop=auto` means.
+        control: what `drop=auto` means, and whether the load leaves room for more; without one,
+            full depth and always.
     """
 
     def __init__(
@@ -62,15 +64,23 @@ class Transcriber:
         metrics: Metrics,
         clock: Clock,
         limits: Limits,
-        decide: DropDecider = deepest,
+        control: LoadControl | None = None,
     ) -> None:
         self.engine = engine
         self._clock = clock
         self._limits = limits
-        self.decide = decide
+        self.decide: DropDecider = deepest if control is None else control.decide
         self._measures = Measures(metrics)
         self._info: ModelInfo | None = None
-        self.admission = Admission(limits.max_requests, clock, max_streams=limits.max_streams)
+        self.admission = Admission(
+            limits.max_requests,
+            clock,
+            max_streams=limits.max_streams,
+            refuses_streams=control.refuses_streams if control else lambda: False,
+            refuses_requests=control.refuses_files if control else lambda: False,
+        )
+        if control is not None:
+            control.num_places_taken = lambda: self.admission.streams.num_taken
         # Each file has at most one step and two decodings waiting, so neither queue overflows.
         self.steps = WorkerPool(
             "engine", num_threads=1, max_waiting=limits.max_requests + 1, clock=clock

@@ -137,7 +137,9 @@ class Round:
             (stream, ended_s - since_s) for stream, since_s in waits if since_s is not None
         )
         audio_s = sum(len(one.samples) for one in inputs) / SAMPLE_RATE_HZ
-        sample = RoundSample(began_s, ended_s, latencies, audio_s)
+        layer_s = sum(len(one.samples) * one.plan.effective_layers for one in inputs)
+        layers = layer_s / SAMPLE_RATE_HZ / audio_s if audio_s else 0.0
+        sample = RoundSample(began_s, ended_s, latencies, audio_s, layers)
         return RoundReport(inputs, tuple(outputs), listened_s - began_s, sample)
 
     def _choose(self, clock: Clock, load: LiveLoad) -> Generator[tuple[LiveStream, LiveInput]]:

@@ -5,8 +5,8 @@ rounds --> LoadWindow --> BudgetController --> what `auto` means at a stream's n
 '------------------> Door: streams refused before those that are in suffer
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from service.engine.base import ModelInfo, PlanInUse
@@ -21,8 +21,9 @@ from service.scheduling.controller import (
     FixedDepth,
     usable_levels,
 )
+from service.scheduling.door import Door
 from service.scheduling.live_load import LiveLoad
-from service.scheduling.load_window import LoadWindow, RoundSample
+from service.scheduling.load_window import WINDOW_S, LoadWindow, RoundSample
 from service.scheduling.slack import Slack, StepProfile
 
 TICK_S = 0.25
@@ -43,6 +44,7 @@ class ControlConfig:
         max_wer_increase: word errors accepted beyond those at full depth, relative.
         min_layers: effective layers that are never gone below.
         partial_interval_s: partials that far apart whatever the load; 0 lets the load say.
+        early_refusal: whether streams are refused that even the least depth could not carry.
     """
 
     law: Literal["brownout", "slack", "fixed"] = "brownout"
@@ -52,6 +54,7 @@ class ControlConfig:
     max_wer_increase: float = 0.5
     min_layers: float = 0.0
     partial_interval_s: float = 0.0
+    early_refusal: bool = True
 
 
 class StreamDial(Protocol):
@@ -84,6 +87,9 @@ class LoadControl:
         self._budget: BudgetController | None = None
         self._wer_ratios: dict[float, float] = {}
         self._submitted_s: float | None = None
+        self._door: Door | None = None
+        self.num_places_taken: Callable[[], int] = lambda: 0
+        """How many streams speak; whoever counts them says so."""
         self.load = LiveLoad(self._config.partial_interval_s)
         self.window = LoadWindow()
 
@@ -105,6 +111,13 @@ class LoadControl:
         damping = Damping(dwell_s=config.dwell_s)
         law = make_law(config, levels, info)
         self._budget = BudgetController(law, levels, setpoint_s=config.setpoint_s, damping=damping)
+        if config.early_refusal and info.chunk_s:
+            self._door = Door(
+                step_profiles(info, levels),
+                setpoint_s=config.setpoint_s,
+                chunk_s=info.chunk_s,
+                window_s=WINDOW_S,
+            )
         self._metrics.controller.setpoint.set(config.setpoint_s)
         self._metrics.controller.floor_layers.set(levels[-1].layers)
         self.tick()
@@ -112,6 +125,14 @@ class LoadControl:
     def decide(self) -> float:
         """Give the drop that `auto` means now."""
         return self._budget.level.drop if self._budget else 0.0
+
+    def refuses_streams(self) -> bool:
+        """Say whether one more stream would be one too many, even at the least depth."""
+        return self._door is not None and self._door.refuses(self.num_places_taken())
+
+    def refuses_files(self) -> bool:
+        """Say whether streams suffer already, so that files have to wait."""
+        return self._door is not None and self._door.late
 
     @property
     def round_waits(self) -> bool:
@@ -136,9 +157,16 @@ class LoadControl:
         budget, now_s = self._budget, self._clock()
         waiting_s = 0.0 if self._submitted_s is None else now_s - self._submitted_s
         files_s = budget.setpoint_s * num_waiting_files / PATIENT_FILES
-        reading = self.window.read(
-            now_s, since_s=budget.changed_at_s, waiting_s=max(waiting_s, files_s)
-        )
+        reading = self.window.read(now_s, since_s=budget.changed_at_s, waiting_s=waiting_s)
+        if self._door is not None:
+            self._door.tick(
+                now_s,
+                reading.latency_s,
+                self.window.rounds(now_s),
+                at_floor=budget.at_floor,
+                num_taken=self.num_places_taken(),
+            )
+        reading = replace(reading, latency_s=max(reading.latency_s, files_s))
         decision = budget.tick(reading)
         self.load.strained = budget.dimmer < 1
         series = self._metrics.controller
@@ -192,7 +220,12 @@ def make_law(config: ControlConfig, levels: Sequence[DepthLevel], info: ModelInf
 
 
 def step_profiles(info: ModelInfo, levels: Sequence[DepthLevel]) -> tuple[StepProfile, ...]:
-    """Give a profile for each level: between the two that were measured, by effective layers."""
+    """Give a profile for each level, between the two that were measured by effective layers.
+
+    Empty where none was.
+    """
+    if not info.step_times:
+        return ()
     deep, shallow = info.step_times
     deepest, shallowest = info.offered[0].effective_layers, info.offered[-1].effective_layers
 

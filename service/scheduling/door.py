@@ -1,0 +1,131 @@
+"""When one more stream would be one too many, even at the least depth there is.
+
+Two signs: streams wait longer than the set point although nothing is left to give up; or the next
+one would make them, by what steps take at the least depth. The second sees a burst coming, the
+first whatever a prediction missed.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from service.scheduling.load_window import RoundSample
+from service.scheduling.slack import StepProfile
+
+CONFIRM_S = 1.0
+"""Latency above the set point for so long, at the floor, shuts the door."""
+REOPENS_AT = 0.8
+"""Share of the set point at which it opens again."""
+NEW_S = 5.0
+"""A stream this young has not shown yet how much it says: it counts as one that never pauses."""
+LEAST_AUDIO_S = 3.0
+"""Audio in the window from which on something is learned of it."""
+FORGETTING = 0.95
+"""Share of what was learned that is kept with each tick: some five seconds."""
+MOST_SCALE = 8.0
+"""The profile may be wrong by this factor, both ways."""
+
+
+class Door:
+    """Predicts what one more stream would do to the others.
+
+    Args:
+        profiles: of all levels, deepest first; empty where none was measured.
+        setpoint_s: the latency that streams are promised.
+        chunk_s: of a stream's chunks.
+        window_s: seconds of the rounds it is shown.
+    """
+
+    def __init__(
+        self,
+        profiles: Sequence[StepProfile],
+        *,
+        setpoint_s: float,
+        chunk_s: float,
+        window_s: float,
+    ) -> None:
+        self._profiles = tuple(profiles)
+        self._setpoint_s = setpoint_s
+        self._chunk_s = chunk_s
+        self._window_s = window_s
+        self._scale = 1.0
+        self._duty = 1.0
+        self._taken: deque[tuple[float, int]] = deque()
+        self._late_since_s = math.inf
+        self._late = False
+        self._full = False
+
+    @property
+    def scale(self) -> float:
+        """Engine time that rounds took, over what the profiles said."""
+        return self._scale
+
+    @property
+    def late(self) -> bool:
+        """Whether streams wait longer than promised although nothing is left to give up."""
+        return self._late
+
+    def tick(
+        self,
+        now_s: float,
+        latency_s: float,
+        rounds: Sequence[RoundSample],
+        *,
+        at_floor: bool,
+        num_taken: int,
+    ) -> None:
+        """Learn what the last seconds took.
+
+        Args:
+            now_s: the moment.
+            latency_s: of chunks of streams.
+            rounds: of the window.
+            at_floor: whether nothing is left to give up.
+            num_taken: streams that have a place.
+        """
+        self._taken.append((now_s, num_taken))
+        while self._taken[0][0] < now_s - NEW_S:
+            self._taken.popleft()
+        self._learn(rounds)
+        self._mind_latency(now_s, latency_s, at_floor=at_floor and num_taken > 0)
+
+    def refuses(self, num_taken: int) -> bool:
+        """Say whether one more stream beside so many would be one too many."""
+        limit_s = self._setpoint_s * (REOPENS_AT if self._full else 1.0)
+        self._full = bool(num_taken) and self.predicted_s(num_taken + 1) > limit_s
+        return self._late or self._full
+
+    def predicted_s(self, num_streams: int) -> float:
+        """Give the latency that so many streams would see at the floor."""
+        if not self._profiles:
+            return 0.0
+        num_old = min(num_streams, min((count for _, count in self._taken), default=0))
+        speaking = num_old * self._duty + (num_streams - num_old)
+        return self._profiles[-1].latency_s(speaking, self._chunk_s, self._scale)
+
+    def _learn(self, rounds: Sequence[RoundSample]) -> None:
+        audio_s = sum(one.audio_s for one in rounds)
+        expected_s = sum(self._expected_s(one) for one in rounds)
+        if audio_s < LEAST_AUDIO_S or not expected_s:
+            return
+        took_s = sum(one.took_s for one in rounds)
+        seen = min(MOST_SCALE, max(1 / MOST_SCALE, took_s / expected_s))
+        self._scale += (1 - FORGETTING) * (seen - self._scale)
+        num_old = min(count for _, count in self._taken)
+        if num_old:
+            duty = min(1.0, audio_s / (self._window_s * num_old))
+            self._duty += (1 - FORGETTING) * (duty - self._duty)
+
+    def _expected_s(self, one: RoundSample) -> float:
+        if not (one.audio_s and self._profiles):
+            return 0.0
+        # The nearest of the levels: an explicit depth may be none of them.
+        profile = min(self._profiles, key=lambda profile: abs(profile.layers - one.layers))
+        return profile.fixed_s + profile.per_stream_s * one.audio_s / self._chunk_s
+
+    def _mind_latency(self, now_s: float, latency_s: float, *, at_floor: bool) -> None:
+        if not at_floor or latency_s <= REOPENS_AT * self._setpoint_s:
+            self._late, self._late_since_s = False, math.inf
+        elif latency_s > self._setpoint_s:
+            self._late_since_s = min(self._late_since_s, now_s)
+            self._late = self._late or now_s - self._late_since_s >= CONFIRM_S

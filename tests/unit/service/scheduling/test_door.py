@@ -1,0 +1,153 @@
+"""When one more stream is refused although places are free."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.scheduling.door import NEW_S, Door
+from service.scheduling.load_window import RoundSample
+from service.scheduling.slack import StepProfile
+
+SETPOINT_S = 0.3
+CHUNK_S = 0.5
+WINDOW_S = 3.0
+FLOOR = StepProfile(4, 0.01, 0.02)
+FULL = StepProfile(8, 0.01, 0.04)
+CAPACITY = 23
+"""Streams that never pause: 2 * 0.01 / (1 - 23 * 0.02 / 0.5) is under the set point, of 24 it is not."""
+
+
+def new_door() -> Door:
+    return Door([FULL, FLOOR], setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=WINDOW_S)
+
+
+@dataclass
+class Ticking:
+    """A door that is shown the same thing over and over."""
+
+    door: Door = field(default_factory=new_door)
+    now_s: float = 0.0
+
+    def run(
+        self,
+        seconds: float,
+        num_taken: int,
+        *,
+        latency_s: float = 0.1,
+        at_floor: bool = True,
+        duty: float = 1.0,
+        slower: float = 1.0,
+    ) -> Door:
+        audio_s = CHUNK_S * num_taken * duty
+        took_s = slower * (FLOOR.fixed_s + FLOOR.per_stream_s * audio_s / CHUNK_S)
+        rounds = [RoundSample(0.0, took_s, (), audio_s, 4)] * round(WINDOW_S / CHUNK_S)
+        for _ in range(round(seconds * 4)):
+            self.now_s += 0.25
+            self.door.tick(self.now_s, latency_s, rounds, at_floor=at_floor, num_taken=num_taken)
+        return self.door
+
+
+def test_an_empty_service_takes_a_stream_whatever_was_predicted() -> None:
+    door = Door(
+        [StepProfile(8, 10.0, 10.0)], setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=WINDOW_S
+    )
+
+    assert not door.refuses(0)
+
+
+def test_a_burst_is_taken_as_far_as_the_floor_carries_it() -> None:
+    """Between two ticks: nothing of those who came was measured."""
+    door, num_taken = new_door(), 0
+
+    for _ in range(100):
+        num_taken += not door.refuses(num_taken)
+
+    assert num_taken == CAPACITY
+
+
+def test_streams_that_pause_leave_room_for_more_once_that_is_known() -> None:
+    ticking = Ticking()
+
+    ticking.run(60, 20, duty=0.5)
+
+    assert not ticking.door.refuses(32)
+    assert ticking.door.refuses(35)
+
+
+def test_what_came_just_now_counts_in_full() -> None:
+    ticking = Ticking()
+    ticking.run(60, 20, duty=0.5)
+
+    ticking.run(NEW_S / 2, 33, duty=0.5)
+
+    assert ticking.door.refuses(34)
+
+
+@pytest.mark.parametrize(("slower", "refused"), [(0.5, False), (1.0, False), (2.0, True)])
+def test_a_profile_that_is_wrong_is_corrected(slower: float, *, refused: bool) -> None:
+    assert Ticking().run(60, 15, slower=slower).refuses(15) == refused
+
+
+def test_a_profile_that_is_too_dark_lets_more_in_after_a_while() -> None:
+    assert not Ticking().run(60, 20, slower=0.5).refuses(CAPACITY + 10)
+
+
+def test_latency_at_the_floor_shuts_the_door_after_a_second() -> None:
+    ticking = Ticking()
+
+    assert not ticking.run(0.75, 5, latency_s=0.5).refuses(5)
+    assert ticking.run(1.0, 5, latency_s=0.5).refuses(5)
+    assert ticking.door.late
+
+
+def test_latency_above_the_floor_is_the_controllers_business() -> None:
+    assert not Ticking().run(10, 5, latency_s=0.5, at_floor=False).refuses(5)
+
+
+def test_the_door_opens_only_well_below_the_set_point() -> None:
+    ticking = Ticking()
+    ticking.run(5, 5, latency_s=0.5)
+
+    assert ticking.run(5, 5, latency_s=0.95 * SETPOINT_S).refuses(5)
+    assert not ticking.run(0.25, 5, latency_s=0.5 * SETPOINT_S).refuses(5)
+
+
+def test_the_door_opens_when_everybody_has_left() -> None:
+    ticking = Ticking()
+    ticking.run(5, 5, latency_s=0.5)
+
+    assert not ticking.run(0.25, 0, latency_s=0.5).refuses(0)
+
+
+def test_one_late_reading_is_no_reason() -> None:
+    ticking = Ticking()
+    for _ in range(20):
+        ticking.run(0.5, 5, latency_s=0.5)
+        ticking.run(0.25, 5, latency_s=0.1)
+
+    assert not ticking.door.refuses(5)
+
+
+def test_once_full_it_takes_nobody_before_there_is_room_to_spare() -> None:
+    door = new_door()
+    assert door.refuses(CAPACITY)
+
+    assert door.refuses(CAPACITY - 1)
+    assert not door.refuses(CAPACITY - 3)
+
+
+def test_without_profiles_latency_alone_decides() -> None:
+    door = Door([], setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=WINDOW_S)
+
+    assert not Ticking(door).run(5, 1000).refuses(1000)
+    assert Ticking(door).run(5, 1000, latency_s=1.0).refuses(1000)
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.floats(0.3, 1), st.floats(0.3, 3))
+def test_more_streams_never_wait_less(one: int, other: int, duty: float, slower: float) -> None:
+    door = Ticking().run(10, 8, duty=duty, slower=slower)
+    fewer, more = sorted((one, other))
+
+    assert door.predicted_s(fewer) <= door.predicted_s(more)
