@@ -40,11 +40,12 @@ def fleet(
     max_streams: int = 1000,
     drop: float = 0.0,
     seed: int = 0,
+    early_refusal: bool = False,
 ) -> FleetConfig:
     shared = ReplicaConfig(
         card=card(),
         times=times(chunk_s),
-        policy=Policy(name=policy, drop=drop),
+        policy=Policy(name=policy, drop=drop, early_refusal=early_refusal),
         max_streams=max_streams,
     )
     return FleetConfig(replica=shared, replicas=replicas, seed=seed)

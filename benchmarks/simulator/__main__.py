@@ -63,7 +63,12 @@ def _capacities(
 ) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for drop in options.drop:
-        policy = Policy(name="fixed", drop=drop, partial_interval_s=options.partial_interval)
+        policy = Policy(
+            name="fixed",
+            drop=drop,
+            partial_interval_s=options.partial_interval,
+            early_refusal=False,
+        )
         config = _fleet(options, card, times, policy)
         most = capacity(config, seconds=60 * options.minutes, seed=options.seed)
         layers = (1 - drop) * card.full.layers_total
@@ -81,6 +86,7 @@ def _runs(
             drop=drop,
             max_wer_increase=options.max_wer_increase,
             partial_interval_s=options.partial_interval,
+            early_refusal=options.early_refusal,
         )
         for name in options.policy
         for drop in (options.drop if name == "fixed" else [0.0])
@@ -177,6 +183,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", choices=SCALERS, default="none")
     parser.add_argument("--target-streams", type=float, default=16.0, help="for --scale debt")
     parser.add_argument("--start-s", type=float, default=40.0, help="of a replica that is added")
+    parser.add_argument("--early-refusal", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--two-pass", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--capacity", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

@@ -19,12 +19,14 @@ class Policy:
         drop: that every stream asks for, with `fixed`; the others leave it to the service.
         max_wer_increase: word errors that the laws may cost, relative to full depth.
         partial_interval_s: between partials, whatever the load; 0 lets the load say.
+        early_refusal: whether streams are refused that even the least depth could not carry.
     """
 
     name: PolicyName
     drop: float = 0.0
     max_wer_increase: float = 0.5
     partial_interval_s: float = 0.0
+    early_refusal: bool = True
 
     @property
     def label(self) -> str:
@@ -43,4 +45,5 @@ class Policy:
             law=self.name,
             max_wer_increase=self.max_wer_increase,
             partial_interval_s=self.partial_interval_s,
+            early_refusal=self.early_refusal,
         )

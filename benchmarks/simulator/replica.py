@@ -84,10 +84,11 @@ class Replica:
         )
         self._info = self._engine.load()
         metrics = create_metrics(CollectorRegistry())
-        self.places = Places(config.max_streams, clock)
         # The worker has what the scheduler uses of a pool, and no threads of its own beside one.
         pool = cast("WorkerPool", self._worker)
-        self._control = LoadControl(metrics, clock, config.policy.control)
+        self._control = control = LoadControl(metrics, clock, config.policy.control)
+        self.places = Places(config.max_streams, clock, control.refuses_streams)
+        control.num_places_taken = lambda: self.places.num_taken
         self._scheduler = LiveScheduler(self._engine, pool, metrics, clock, self._control)
         self._measures = ScoringMeasures(metrics, self._info, scores)
         self._layers = self.layers

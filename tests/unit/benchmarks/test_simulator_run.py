@@ -151,3 +151,24 @@ def finals_of_simulated(*, frames_seed: int, num_bytes: int) -> list[Final]:
 
 def mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+def test_the_services_controller_gives_up_depth_under_load_and_takes_it_back() -> None:
+    trace = make_trace("step", peak=16, load_s=32, tail_s=24, seed=4)
+
+    scores = simulate(trace, fleet(0.1, policy="brownout"))
+
+    by_second = {sample.at_s: sample.layers for sample in scores.samples}
+    assert min(by_second.values()) == 4.0  # the card's next level costs three times the errors
+    assert by_second[max(by_second)] == 8.0
+    assert len(scores.changes) == 2
+    assert set(scores.encoded_s) == {8.0, 4.0}
+
+
+def test_streams_that_the_least_depth_could_not_carry_are_refused_early() -> None:
+    trace = make_trace("constant", peak=40, load_s=9, tail_s=2, seed=4)
+
+    scores = simulate(trace, fleet(0.1, policy="brownout", early_refusal=True))
+
+    assert 0 < scores.num_refused < 40
+    assert scores.num_begun == scores.num_ended == 40 - scores.num_refused
