@@ -8,7 +8,9 @@ The TOML names the corpora, in tables [[corpus]]: `manifest`, `text` = "transcri
 """
 
 import argparse
+import json
 import math
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ BATCH_S = 60.0
 MOST_SILENCE_S = 0.8
 TOKENS_PER_SECOND = 6.5
 LONGEST_S = 24.0
+COST_FILE = "cost.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +86,15 @@ def main() -> None:
             continue
         if corpus.text == "prepared":
             teacher.remember(load_references(options.out / manifest.parent.name))
+        started = time.perf_counter()
         references = list(teacher.references(corpus, np.random.default_rng(options.seed)))
+        took_s = time.perf_counter() - started
         save_references(references, target)
         seconds = sum(r.num_samples for r in references) / SAMPLE_RATE_HZ
+        # What a student's training costs beside its own steps.
+        spent = {"corpus": target.name, "audio_s": round(seconds, 1), "teacher_s": round(took_s, 1)}
+        with (options.out / COST_FILE).open("a", encoding="utf-8") as costs:
+            costs.write(json.dumps(spent) + "\n")
         print(f"{target.name}: {len(references)} utterances, {seconds / 3600:.2f} h", flush=True)
 
 
