@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 
 READY_S = 120.0
 POLL_S = 0.1
+SERVE = ("service", "serve")
 _RUNNING = re.compile(r"running on http://[^:]+:(\d+)")
 
 
@@ -24,16 +25,19 @@ class PinnedServer:
     Args:
         core: that it runs on.
         settings: environment variables of it.
+        program: module and arguments; it takes `--port` and logs where it runs, as the service does.
     """
 
-    def __init__(self, core: int, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, core: int, settings: Mapping[str, str], program: Sequence[str] = SERVE
+    ) -> None:
         self._environment = {
             **os.environ,  # noqa: TID251 what a child inherits
             "OMP_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
             **settings,
         }
-        self._command = ["taskset", "-c", str(core), sys.executable, "-m", "service", "serve"]
+        self._command = ["taskset", "-c", str(core), sys.executable, "-m", *program]
         self._log: deque[str] = deque(maxlen=50)
         self._listening = threading.Event()
         self.port = 0
