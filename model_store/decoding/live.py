@@ -159,6 +159,7 @@ class LiveTranscript:
         self._room = 0
         self._num_rows = 0
         self._ended = False
+        self._fresh = 0
         self._end: tuple[float, Array | None] | None = None
         self._doubted: _Doubt | None = None
         self.calls = 0
@@ -183,7 +184,7 @@ class LiveTranscript:
             ended: nothing follows these frames.
         """
         self._new, self._end, self._num_rows = Written(), None, num_rows
-        self._ended = ended
+        self._ended, self._fresh = ended, 0
         self._doubted = None
         room = most_tokens - len(self.committed.tokens)
         self._room = max(0, room if ended else min(room, self._rule.most_tentative))
@@ -211,6 +212,8 @@ class LiveTranscript:
             if token == self._model.end_token and scored.others and self._is_doubtful():
                 self._doubted = _Doubt(len(self._new.tokens), logprob, weights_HP)
                 token, logprob = scored.others[place], scored.other_logprobs[place]
+                self._fresh = 0
+            self._fresh += not holds
             if not self._keep(token, logprob, weights_HP):
                 self._feed = None
                 self._judge()
@@ -263,12 +266,16 @@ class LiveTranscript:
         if weights_HP is not None:
             self._new.position_rows += expected_rows(weights_HP[:, None])
             self._new.weights_HP.append(weights_HP)
-        return len(self._new.tokens) < self._room and not self._at_edge()
+        return len(self._new.tokens) < self._room and (self._ended or self._goes_on())
+
+    def _goes_on(self) -> bool:
+        """Say whether an update that is not the last leaves nothing to the next one."""
+        return self._fresh < self._rule.most_fresh and not self._at_edge()
 
     def _at_edge(self) -> bool:
         """Say whether what follows would be guessed from audio that is still to come."""
         rows = self._new.position_rows[-1:]
-        watches = self._rule.method != "agreement" and not self._ended
+        watches = self._rule.method != "agreement"
         return watches and bool(rows) and self._committer.at_edge(rows[0], self._num_rows)
 
     def _is_doubtful(self) -> bool:

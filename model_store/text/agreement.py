@@ -38,6 +38,8 @@ class CommitRule:
         min_logprob: a token below waits for more audio, and those after it with it ...
         patience_s: ... until so much audio lies behind it.
         most_tentative: tokens an update may write after the committed ones.
+        most_fresh: of them that the update before did not write; each costs a decoder call, and
+            the streams of a step wait for the one that writes most.
         unheard_s: audio behind the last token from which on an end token is doubted: a decoder
             that once closed a sentence may go deaf to what follows, so it has to say once what it
             would write instead. Infinite: never.
@@ -49,6 +51,7 @@ class CommitRule:
     min_logprob: float = -np.inf
     patience_s: float = 2.5
     most_tentative: int = 32
+    most_fresh: int = 6
     unheard_s: float = 1.5
 
 

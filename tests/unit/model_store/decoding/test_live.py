@@ -55,7 +55,8 @@ class Decoder:
 def transcript(method: Method = "agreement", *, reuse: bool = True) -> LiveTranscript:
     model = LiveModel(prompt=PROMPT, end_token=END, row_s=ROW_S, reuse=reuse)
     return LiveTranscript(
-        model, CommitRule(method=method, agreeing=2, edge_s=0.35, most_tentative=LIMIT)
+        model,
+        CommitRule(method=method, agreeing=2, edge_s=0.35, most_tentative=LIMIT, most_fresh=LIMIT),
     )
 
 
@@ -232,6 +233,18 @@ def test_nothing_is_written_behind_the_first_token_at_the_edge_before_the_end() 
     assert update(one, decoder, 10) == list(range(10, 18))
     assert update(one, decoder, 12) == list(range(10, 20))
     assert update(one, decoder, 12, ended=True) == list(range(10, 22))
+
+
+def test_an_update_leaves_what_is_too_much_for_it_to_the_next() -> None:
+    model = LiveModel(prompt=PROMPT, end_token=END, row_s=ROW_S)
+    one = LiveTranscript(model, CommitRule(method="agreement", agreeing=2, most_fresh=3))
+    text = list(range(10, 22))
+    decoder = Decoder(spelling(*[text] * 12))
+
+    assert update(one, decoder, 10) == text[:3]
+    assert update(one, decoder, 11) == text[:6]
+    assert decoder.batches == [1] * 6, "what was written before is checked in one call"
+    assert update(one, decoder, 12, ended=True) == text
 
 
 def test_weights_of_earlier_updates_are_completed_with_nothing() -> None:
