@@ -201,7 +201,7 @@ def _log_to(path: Path) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--manifest", type=Path, required=True, action="append")
     parser.add_argument("--out", type=Path, required=True, help="result file; goes on from it")
     parser.add_argument("--log", type=Path, help="default: beside the result file")

@@ -27,7 +27,10 @@ MARGIN_S = 1.0
 CLOSING_S = 20.0
 """Time that finals have once everything is said; more than a stream may be behind before it drops."""
 WATCH_EVERY_S = 5.0
-FIXED_FINALS = {"ASR_TWO_PASS_FINALS": "false"}
+SAME_FOR_ALL = {"ASR_TWO_PASS_FINALS": "false", "ASR_EARLY_REFUSAL": "false"}
+"""One-pass finals; and the places alone say who is refused, so that no system chooses its load."""
+OPEN_DOOR = 1024
+"""Places where the service itself says who is one too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +100,12 @@ def run_cell(
 
 def server_settings(name: str, system: System, conditions: Conditions) -> dict[str, str]:
     """Give a server's settings; what is given for one system goes before what all share."""
-    settings = {"ASR_MAX_STREAMS": str(conditions.max_streams)}
+    settings = {"ASR_MAX_STREAMS": str(OPEN_DOOR)}
     if not system.bends:
-        interval = {"ASR_PARTIAL_INTERVAL_S": f"{conditions.partial_interval_s:g}"}
-        settings |= FIXED_FINALS | interval
+        settings = SAME_FOR_ALL | {
+            "ASR_MAX_STREAMS": str(conditions.max_streams),
+            "ASR_PARTIAL_INTERVAL_S": f"{conditions.partial_interval_s:g}",
+        }
     settings |= dict(conditions.settings) | dict(system.settings)
     return settings | dict(conditions.system_settings.get(name, {}))
 

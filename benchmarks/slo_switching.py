@@ -7,7 +7,7 @@ model that began the utterance, whoever begins one gets the small model. Only fo
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -150,9 +150,7 @@ class SwitchingEngine:
         switched = _of(one)
         assert self._second_plan is not None, "load comes first"
         plan = self._second_plan if switched.second else one.plan
-        return LiveInput(
-            switched.utterance, one.samples, plan, one.decode, one.ends, one.second_pass
-        )
+        return replace(one, utterance=switched.utterance, plan=plan)
 
 
 def read_tally(path: Path) -> tuple[int, int]:

@@ -27,7 +27,8 @@ class System:
         drop: what every stream asks for.
         settings: of the server, beside those that all systems share.
         server: which program serves.
-        bends: whether second passes and partial intervals give way too; they are fixed otherwise.
+        bends: whether second passes and partial intervals give way too, and the service says who is
+            one too many; they are fixed otherwise.
     """
 
     drop: str

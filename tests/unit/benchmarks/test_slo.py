@@ -101,7 +101,8 @@ def test_every_system_has_settings_that_the_service_knows(name: str) -> None:
 
     bends = systems()[name].bends
     assert (settings.two_pass_finals, settings.partial_interval_s) == (bends, 0.0 if bends else 0.5)
-    assert settings.max_streams == 24
+    assert settings.early_refusal is bends
+    assert bends or settings.max_streams == 24
     assert settings.min_layers == (2.0 if name == "brownout" else 0.0)
 
 
