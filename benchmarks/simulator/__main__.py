@@ -181,7 +181,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-streams", type=int, default=32, help="of a replica")
     parser.add_argument("--router", choices=ROUTERS, default="least-streams")
     parser.add_argument("--scale", choices=SCALERS, default="none")
-    parser.add_argument("--target-streams", type=float, default=16.0, help="for --scale debt")
+    parser.add_argument("--target-streams", type=float, default=12.0, help="for --scale debt")
     parser.add_argument("--start-s", type=float, default=40.0, help="of a replica that is added")
     parser.add_argument("--early-refusal", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--two-pass", action=argparse.BooleanOptionalAction, default=True)

@@ -1,8 +1,9 @@
 """Many replicas: who gets the next stream, and a model of the autoscaler that adds and drains them.
 
-The autoscaler reckons as the horizontal pod autoscaler does: `ceil(replicas * metric / target)` of
-its largest metric, within a tolerance, every 15 s; a new replica takes streams after a delay; it
-shrinks to the most that it wanted in the last five minutes, by draining.
+The autoscaler reckons as the horizontal pod autoscaler does with the manifest in `k8s/base`: every
+15 s `ceil(replicas * mean / target)` of its largest metric, within a tolerance; at most twice as many
+as half a minute before, or two more; a new replica takes streams after a delay. It shrinks to the most
+that it wanted in the last ten minutes, by draining, one replica in five minutes.
 """
 
 import math
@@ -21,7 +22,12 @@ SCALERS: tuple[ScalerName, ...] = get_args(ScalerName)
 
 SYNC_S = 15.0
 TOLERANCE = 0.1
-STABLE_S = 300.0
+STABLE_S = 600.0
+GROWTH_S = 30.0
+GROWTH_FACTOR, GROWTH_REPLICAS = 2, 2
+"""What it may grow by in `GROWTH_S`, whichever is more."""
+SHRINK_S = 300.0
+"""Least time between two replicas that are drained."""
 
 
 class Router:
@@ -51,18 +57,18 @@ class ScalingRule:
     Args:
         name: `debt` is depth debt and active streams, `cpu` the share of the core in use.
         target_streams: active streams of a replica.
-        target_debt: mean automatic drop.
+        target_debt: mean over replicas of the automatic drop; an empty one has none.
         target_cpu: share of the core.
         start_s: from the decision to a replica that takes streams.
         most: replicas.
     """
 
     name: ScalerName = "none"
-    target_streams: float = 16.0
+    target_streams: float = 12.0
     target_debt: float = 0.1
     target_cpu: float = 0.7
     start_s: float = 40.0
-    most: int = 64
+    most: int = 10
 
 
 class Autoscaler:
@@ -79,6 +85,8 @@ class Autoscaler:
         self._least = least
         self._layers_total = layers_total
         self._wanted: deque[tuple[float, int]] = deque()
+        self._there: deque[tuple[float, int]] = deque()
+        self._shrunk_at_s = 0.0
 
     def wanted(self, now_s: float, num_replicas: int, samples: Sequence[Sample]) -> int:
         """Decide.
@@ -95,18 +103,27 @@ class Autoscaler:
         if abs(ratio - 1) > TOLERANCE:
             wanted = math.ceil(num_replicas * ratio - 1e-9)
         wanted = min(self._rule.most, max(self._least, wanted))
-        self._wanted.append((now_s, wanted))
-        while self._wanted[0][0] < now_s - STABLE_S:
-            self._wanted.popleft()
-        return max(wanted, min(num_replicas, max(one for _, one in self._wanted)))
+        _remember(self._wanted, (now_s, wanted), STABLE_S)
+        _remember(self._there, (now_s, num_replicas), GROWTH_S)
+        before = self._there[0][1]
+        if wanted >= num_replicas:
+            return min(wanted, max(num_replicas, GROWTH_FACTOR * before, before + GROWTH_REPLICAS))
+        wanted = max(one for _, one in self._wanted)
+        if wanted >= num_replicas or now_s - self._shrunk_at_s < SHRINK_S:
+            return num_replicas
+        self._shrunk_at_s = now_s
+        return num_replicas - 1
 
     def _ratios(self, samples: Sequence[Sample]) -> list[float]:
         count = len(samples)
         if self._rule.name == "cpu":
             return [sum(sample.busy for sample in samples) / count / self._rule.target_cpu]
         streams = sum(sample.num_streams for sample in samples)
-        given_up = sum(
-            sample.num_streams * (1 - sample.layers / self._layers_total) for sample in samples
-        )
-        debt = given_up / streams if streams else 0.0
-        return [streams / count / self._rule.target_streams, debt / self._rule.target_debt]
+        debt = sum(1 - one.layers / self._layers_total for one in samples if one.num_streams)
+        return [streams / count / self._rule.target_streams, debt / count / self._rule.target_debt]
+
+
+def _remember(past: deque[tuple[float, int]], now: tuple[float, int], length_s: float) -> None:
+    past.append(now)
+    while past[0][0] < now[0] - length_s:
+        past.popleft()

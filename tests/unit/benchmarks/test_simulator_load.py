@@ -81,8 +81,16 @@ def test_depth_debt_asks_for_replicas_where_the_processor_does_not() -> None:
     by_debt = Autoscaler(ScalingRule(name="debt", target_debt=0.1), 2, 8)
     by_cpu = Autoscaler(ScalingRule(name="cpu", target_cpu=0.7), 2, 8)
 
-    assert by_debt.wanted(15.0, 2, seen) == 10
+    assert by_debt.wanted(15.0, 2, seen) == 4  # ten, of which two at once
+    assert by_debt.wanted(30.0, 4, seen) == 4
+    assert by_debt.wanted(60.0, 4, seen) == 8
     assert by_cpu.wanted(15.0, 2, seen) == 2
+
+
+def test_an_empty_replica_owes_no_depth() -> None:
+    seen = [sample(10, 4.0, 0.9), *[sample(0, 4.0, 0.0)] * 4]
+
+    assert Autoscaler(ScalingRule(name="debt"), 1, 8).wanted(15.0, 5, seen) == 5
 
 
 def test_streams_alone_ask_for_replicas_at_full_depth() -> None:
@@ -91,13 +99,15 @@ def test_streams_alone_ask_for_replicas_at_full_depth() -> None:
     assert scaler.wanted(15.0, 2, [sample(30, 8.0, 0.5)]) == 4
 
 
-def test_a_fleet_shrinks_only_after_five_minutes() -> None:
+def test_a_fleet_shrinks_late_and_one_by_one() -> None:
     scaler = Autoscaler(ScalingRule(name="debt", target_streams=16), 1, 8)
+    quiet = [sample(1, 8.0, 0.1)]
 
     assert scaler.wanted(0.0, 4, [sample(32, 8.0, 0.5)]) == 8
-    assert scaler.wanted(15.0, 8, [sample(1, 8.0, 0.1)]) == 8
-    assert scaler.wanted(290.0, 8, [sample(1, 8.0, 0.1)]) == 8
-    assert scaler.wanted(315.0, 8, [sample(1, 8.0, 0.1)]) == 1
+    assert scaler.wanted(590.0, 8, quiet) == 8
+    assert scaler.wanted(615.0, 8, quiet) == 7
+    assert scaler.wanted(630.0, 7, quiet) == 7
+    assert scaler.wanted(915.0, 7, quiet) == 6
 
 
 def test_without_a_rule_nothing_scales() -> None:
