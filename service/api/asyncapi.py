@@ -28,8 +28,34 @@ FROM_CLIENT: tuple[type[BaseModel], ...] = (
 )
 _DESCRIPTION = """Live audio in, captions out. Binary frames are audio in the encoding of the query,
 cut anywhere; text frames are one JSON object each. Close codes: 1000 done, 1001 drain or idle,
-1008 policy, 1009 frame too big, 1011 a fault of ours, 1013 overloaded, 4400 bad parameters,
-4401 not authorised, 4408 too slow, 4429 too many."""
+1008 policy, 1009 frame too big, 1011 a fault of ours, 1013 overloaded or (depth_not_now) less depth
+left by the load than was pinned, 4400 bad parameters, 4401 no valid key, 4408 too slow, 4429 too many
+streams begun. Behind an error with retry_after_ms the same may be asked again after that time. A page
+of another site, unless its origin is allowed, gets 403 and no handshake."""
+_HANDSHAKE: dict[str, Any] = {  # Any here: JSON, at the edge
+    "type": "object",
+    "properties": {
+        "X-Request-ID": {
+            "type": "string",
+            "description": "An id of the client's for this stream; `ready` and log lines name it.",
+        },
+        "Sec-WebSocket-Protocol": {
+            "type": "string",
+            "description": "`asr.v1`, and for clients that can set no other header `asr-key.KEY`.",
+            "examples": ["asr.v1, asr-key.KEY"],
+        },
+    },
+}
+_SECURITY: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "Where the service has keys."},
+    "header": {"type": "httpApiKey", "in": "header", "name": "X-API-Key"},
+    "subprotocol": {
+        "type": "httpApiKey",
+        "in": "header",
+        "name": "Sec-WebSocket-Protocol",
+        "description": "`asr.v1, asr-key.KEY`, for browsers.",
+    },
+}
 _REF = "#/components/schemas/"
 
 
@@ -46,7 +72,13 @@ def asyncapi_document() -> dict[str, object]:
             **{name: {"$ref": f"#/components/messages/{name}"} for name in names},
             "Audio": {"$ref": "#/components/messages/Audio"},
         },
-        "bindings": {"ws": {"method": "GET", "query": {"$ref": _REF + "StreamQuery"}}},
+        "bindings": {
+            "ws": {
+                "method": "GET",
+                "query": {"$ref": _REF + "StreamQuery"},
+                "headers": _HANDSHAKE,
+            }
+        },
     }
     return {
         "asyncapi": "3.0.0",
@@ -66,6 +98,7 @@ def asyncapi_document() -> dict[str, object]:
                 "Audio": {"contentType": "application/octet-stream", "payload": {"type": "string"}},
             },
             "schemas": schemas["$defs"],
+            "securitySchemes": _SECURITY,
         },
     }
 
@@ -76,4 +109,9 @@ def _message(name: str) -> dict[str, Any]:
 
 def _operation(action: str, names: list[str]) -> dict[str, Any]:
     references = [{"$ref": f"#/channels/stream/messages/{name}"} for name in names]
-    return {"action": action, "channel": {"$ref": "#/channels/stream"}, "messages": references}
+    return {
+        "action": action,
+        "channel": {"$ref": "#/channels/stream"},
+        "messages": references,
+        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in _SECURITY],
+    }

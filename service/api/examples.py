@@ -52,11 +52,22 @@ _HEADERS: dict[str, str] = {
     "X-ASR-FLOPs": "Operations in all, estimated.",
     "X-ASR-Encoder-FLOPs": "Operations of front end and layers, estimated.",
     "X-ASR-Audio-Seconds": "Length of the audio.",
+    "X-Request-ID": "The caller's, or one made for this request; log lines and errors name it.",
     "Server-Timing": "Milliseconds by stage: upload, audio, queue, encode, decode, total.",
 }
 
 _ERRORS: dict[int, tuple[str, str, str]] = {
     400: ("The multipart body is broken.", "upload_malformed", "expected a multipart body, ..."),
+    401: (
+        "No valid API key, where the service has keys.",
+        "unauthenticated",
+        "expected a valid API key, got none",
+    ),
+    403: (
+        "A page of another site asks.",
+        "origin_refused",
+        "expected a page of this host or of an allowed origin, got another's",
+    ),
     408: ("The body came too slowly.", "upload_too_slow", "expected at least 16000 bytes ..."),
     413: (
         "Too many bytes, or too long once decoded.",
@@ -69,16 +80,24 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
         "drop_out_of_range",
         "expected drop to be 'auto' or a number in [0, 1), got 'abc'",
     ),
+    429: (
+        "The key or address asks too often: try again after `Retry-After`.",
+        "rate_limited",
+        "expected fewer requests, got one too many",
+    ),
     503: (
-        "Loading, full or draining: try again after `Retry-After`.",
+        "Loading, full, draining, or less depth left than pinned: ask again after `Retry-After`.",
         "overloaded",
         "expected ...",
     ),
 }
 
 
+_REQUEST_ID = "5f0c7a1e9b3d4c2f8a6e0d1b7c9f2a34"
+
+
 def _error(description: str, code: str, message: str) -> dict[str, Any]:
-    example = {"error": {"code": code, "message": message}}
+    example = {"error": {"code": code, "message": message, "request_id": _REQUEST_ID}}
     return {"description": description, "content": {"application/json": {"example": example}}}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from service.api.keys import Caller, Tier
 from service.engine.base import DepthChoice, PlanInUse
-from service.errors import DepthNotNow
+from service.errors import DepthNotNow, Overloaded
 from service.scheduling.admission import Places
 
 RETRY_S = 15
@@ -63,4 +63,7 @@ class Privileges:
             Overloaded: the places left are reserved.
         """
         if caller.tier is not Tier.PRIORITY and self._streams.num_taken >= self._num_shared:
-            raise self._streams.refusal()
+            raise Overloaded(
+                f"expected a free place among {self._num_shared}, got none",
+                retry_after_s=self._streams.retry_after_s,
+            )

@@ -5,7 +5,7 @@ docs/settings.md is what this prints; a test says so when it no longer is.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -60,7 +60,7 @@ def _values(field: FieldInfo) -> str:
     return f"{_TYPES[kind]}, {limits}" if limits else _TYPES[kind]
 
 
-def _without_none(annotation: type[Any] | None) -> type[Any] | None:  # Any: of any type
+def _without_none(annotation: object) -> object:
     kinds = [one for one in get_args(annotation) if one is not type(None)]
     is_optional = len(kinds) == 1 and get_origin(annotation) is not Literal
     return kinds[0] if is_optional else annotation

@@ -5,6 +5,7 @@ import { Captions } from "./captions.js";
 import { CaptionsView } from "./captions_view.js";
 import { FORMATS } from "./cues.js";
 import { Dial } from "./dial.js";
+import { KeyForm } from "./key.js";
 import { LevelMeter } from "./level_meter.js";
 import { NoticeView } from "./notice_view.js";
 import { aboutReadiness, aboutRefusal, aboutSound, aboutWaiting } from "./notices.js";
@@ -15,6 +16,8 @@ import { SoundError, openFile, openMicrophone, openTab } from "./sound.js";
 const MODEL_RETRY_MS = 2000;
 const GIGA = 1e9;
 const CARRIES_LAYERS = new Set(["ready", "partial", "depth"]); // of now, not of a whole utterance
+const UNAUTHORIZED = 401;
+const KEY_REFUSED = 4401;
 const NO_CODE = 1006; // no close code came: a refused handshake, or a line that broke
 const STATUS = {
   [Phase.IDLE]: "Ready",
@@ -52,6 +55,11 @@ class Page {
   };
   #rates = new Rates();
   #level = new LevelMeter(byId("level"));
+  #key = new KeyForm(byId("key"), () => {
+    this.#notice.hide();
+    this.#stream.abandon();
+    this.#askForModel();
+  });
   #notice = new NoticeView(byId("notice"));
   #stream = new CaptionStream(
     {
@@ -59,7 +67,10 @@ class Page {
       onMessage: (message) => this.#take(message),
       onGap: (start, end) => this.#view.append(this.#captions.miss(start, end)),
     },
-    { url: streamUrl(location) },
+    {
+      url: streamUrl(location),
+      openSocket: (url) => new WebSocket(url, this.#key.protocols),
+    },
   );
   #sound = null;
 
@@ -85,9 +96,13 @@ class Page {
   }
 
   async #askForModel() {
-    const model = await fetched("/v1/models");
+    const { status, body: model } = await fetched("/v1/models", this.#key.headers);
+    if (status === UNAUTHORIZED) {
+      this.#askForKey();
+      return;
+    }
     if (!model) {
-      this.#say(Phase.WAITING, aboutReadiness((await fetched("/readyz"))?.reason));
+      this.#say(Phase.WAITING, aboutReadiness((await fetched("/readyz")).body?.reason));
       setTimeout(() => this.#askForModel(), MODEL_RETRY_MS);
       return;
     }
@@ -95,6 +110,12 @@ class Page {
     this.#view.layersTotal = model.layers_total;
     this.#readouts.layers.top = model.layers_total;
     this.#showPhase(Phase.IDLE, {});
+  }
+
+  #askForKey() {
+    this.#say(Phase.FAILED, "Needs a key");
+    for (const button of sourceButtons()) button.disabled = true;
+    this.#key.ask();
   }
 
   async #start(open) {
@@ -179,6 +200,7 @@ class Page {
     if (phase === Phase.FAILED) {
       this.#closeSound();
       this.#notice.show(aboutRefusal(detail));
+      if (detail.code === KEY_REFUSED) this.#askForKey();
     }
   }
 
@@ -186,7 +208,7 @@ class Page {
     const again = { label: "Connect now", act: () => this.#stream.retry() };
     this.#notice.show(aboutWaiting(detail, this.#stream.owed_s), again);
     if (detail.code !== NO_CODE) return;
-    const reason = (await fetched("/readyz"))?.reason;
+    const reason = (await fetched("/readyz")).body?.reason;
     if (reason && this.#stream.phase === Phase.WAITING) {
       this.#notice.show(aboutWaiting({ ...detail, reason }, this.#stream.owed_s), again);
     }
@@ -229,12 +251,14 @@ function streamUrl({ protocol, host }) {
   return `${protocol === "https:" ? "wss:" : "ws:"}//${host}/v1/stream`;
 }
 
-async function fetched(path) {
+/** Give an answer's status and, where it holds what was asked for, its body. */
+async function fetched(path, headers = {}) {
   try {
-    const answer = await fetch(path);
-    return answer.ok || path === "/readyz" ? await answer.json() : null;
+    const answer = await fetch(path, { headers });
+    const isWanted = answer.ok || path === "/readyz";
+    return { status: answer.status, body: isWanted ? await answer.json() : null };
   } catch {
-    return null; // the status line says that nobody answers
+    return { status: 0, body: null }; // the status line says that nobody answers
   }
 }
 
