@@ -150,6 +150,8 @@ class Connection:
         while self.inbox.full:  # noqa: ASYNC110 it is emptied on another thread
             # The socket is not read meanwhile, so the sender comes to wait as well.
             await asyncio.sleep(ROOM_POLL_S)
+        if self.stopping:  # a drain came meanwhile; nothing is heard behind a stop
+            return
         self.inbox.put(Packet(pcm, self.clock()))
         self.wake()
         if wait_s:

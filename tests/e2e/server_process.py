@@ -29,6 +29,8 @@ class Server:
     process: subprocess.Popen[str]
     port: int = 0
     log: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue[str])
+    lines: list[str] = field(default_factory=list[str])
+    """All of the log; `log` holds what nobody has waited for yet."""
     tls: ssl.SSLContext | None = None
 
     def connect(self) -> http.client.HTTPConnection:
@@ -64,6 +66,7 @@ class Server:
         assert self.process.stderr is not None
         with self.process.stderr as lines:
             for line in lines:
+                self.lines.append(line)
                 self.log.put(line)
 
     def wait_until_ready(self) -> None:

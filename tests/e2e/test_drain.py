@@ -161,7 +161,7 @@ async def test_a_drain_is_seen_before_it_is_felt() -> None:
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_at_once(second: signal.Signals) -> None:
     # What is sent here would keep the engine busy for more than a minute.
-    settings = {"shutdown_grace_s": "600", "fake_realtime_factor": "5"}
+    settings = {"shutdown_grace_s": "600", "fake_realtime_factor": "5", "early_refusal": "false"}
     with started(engine="fake", **settings) as server:
         talking = await speakers(server, 3)
         for one in talking:

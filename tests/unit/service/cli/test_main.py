@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.api.keys import Caller, Tier, read_keys
 from service.cli import main
 from service.cli.transcribe import TranscribeCommand, run
 from service.engine.base import DepthChoice
@@ -145,3 +146,23 @@ def test_help_needs_nothing_heavy() -> None:
 
     assert finished.returncode == 0
     assert "transcribe" in finished.stdout
+
+
+@pytest.mark.parametrize("tier", ["standard", "priority"])
+def test_a_new_key_is_told_apart_from_the_line_that_lets_it_in(
+    tier: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["new-key", "web", "--tier", tier])
+
+    line, told = capsys.readouterr()
+    key = told.split()[-1]
+    assert status == 0
+    assert read_keys([line]).find(key) == Caller("web", Tier(tier))
+    assert key not in line
+
+
+def test_nobody_gets_a_key_under_a_name_that_no_line_can_hold(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["new-key", "a b"]) == 2
+    assert capsys.readouterr().out == ""
