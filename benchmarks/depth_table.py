@@ -1,7 +1,8 @@
 r"""Word errors of trained students by depth and policy: a table, a figure against FLOPs, and the cost of training.
 
     python -m benchmarks.depth_table --model NAME=DIR ... --held-out MANIFEST ... --out FOLDER \
-        [--layers 6,5,4,3] [--seeds 5] [--search MANIFEST] [--references DIR]
+        [--test MANIFEST ...] [--layers 6,5,4,3] [--seeds 5] [--search MANIFEST] \
+        [--references DIR] [--published conformer-ee]
 
 Policies: `random-k` draws the layers anew for each utterance, once for every seed; `every-other`,
 `first-k` and the ladder of strides are as served; `best` is the plan with the fewest errors on
@@ -25,11 +26,14 @@ from typing import Any
 import torch
 
 from benchmarks.depth_report import figure, markdown
+from benchmarks.published_depths import PUBLISHED, published_table
+from model_store.audio import read_audio
 from model_store.backbones.parameters import parameters_used
 from model_store.checkpoint import load_checkpoint
 from model_store.depth import INPUT, DepthPlan
 from model_store.registry import Recogniser
 from model_store.text.wer import normalised_word_errors, total
+from model_store.training.manifest import read_manifest
 from model_store.training.measure import Heard, Recording, hear, held_out_recordings
 
 SAMPLE_RATE_HZ = 16_000
@@ -57,7 +61,9 @@ def main() -> None:
     """Measure, then write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", action="append", required=True, help="NAME=FOLDER")
-    parser.add_argument("--held-out", type=Path, nargs="+", required=True)
+    parser.add_argument("--held-out", type=Path, nargs="+", default=[])
+    parser.add_argument("--test", type=Path, nargs="+", default=[], help="taken as a whole")
+    parser.add_argument("--published", choices=sorted(PUBLISHED), help="table to print beside")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--layers", default="", help="numbers of layers kept; all but one by default"
@@ -71,6 +77,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     recordings = [r for m in options.held_out for r in held_out_recordings(m, options.every)]
+    recordings += [r for m in options.test for r in all_recordings(m)[:: options.every]]
+    if not recordings:
+        parser.error("expected --held-out or --test with something to hear")
     searched = held_out_recordings(options.search, options.every) if options.search else []
     options.out.mkdir(parents=True, exist_ok=True)
     log = options.out / "cases.jsonl"
@@ -81,9 +90,17 @@ def main() -> None:
         cost = training_cost(Path(folder).parent / "log.jsonl", options.references)
         measure(model, recordings, searched, kept, options.seeds, cost, log)
     found = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    (options.out / "table.md").write_text(markdown(found), encoding="utf-8")
+    table = markdown(found)
+    if options.published:
+        table += "\n" + published_table(options.published)
+    (options.out / "table.md").write_text(table, encoding="utf-8")
     figure(found, options.out / "wer_against_flops.svg")
-    print(markdown(found))
+    print(table)
+
+
+def all_recordings(manifest: Path) -> list[Recording]:
+    """Read every utterance of a test set."""
+    return [Recording(u, read_audio(u.path), u.transcript) for u in read_manifest(manifest)]
 
 
 def measure(

@@ -96,6 +96,7 @@ class LossConfig:
             likeliest tokens alone and weighed by its square (Hinton et al., arXiv 1503.02531).
         exits: numbers of layers after which the text is read out too, each with its own norm; the
             losses of all exits and of the last layer are added up (Wright et al., arXiv 2309.09546).
+        exit_task: weight of each exit's own task beside the last layer's; 1 = their plain sum.
         exit_kl: KL(last layer || exit), by which the network teaches its own exits.
 
     Raises:
@@ -114,6 +115,7 @@ class LossConfig:
     kl_temperature: float = 1.0
     exits: tuple[int, ...] = ()
     exit_kl: float = 0.0
+    exit_task: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kl_temperature <= 0:
@@ -168,9 +170,10 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimiserConfig:
-    """AdamW with warm-up and cosine decay; rates by group of parameters.
+    """AdamW with warm-up and decay; rates by group of parameters.
 
     Args:
+        decay: `cosine` to zero, or `noam`: by the inverse root of the step, the peak after warm-up.
         decoder_parts: `cross` leaves what the decoder knows of language as it is: little text is
             soon learned by heart.
     """
@@ -184,6 +187,7 @@ class OptimiserConfig:
     bypass: float = 1e-3
     weight_decay: float = 0.01
     clip: float = 1.0
+    decay: Literal["cosine", "noam"] = "cosine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

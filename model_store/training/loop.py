@@ -123,6 +123,7 @@ class Trainer(Generic[StudentT, BatchT]):
         resolved = json.dumps(to_table(self._config), indent=1)
         (self._folder / "config.json").write_text(resolved + "\n", encoding="utf-8")
         self._resume()
+        self._ranks.share(self._student)
         running, saved = Running.empty(), time.monotonic()
         for batch in self._remaining():
             started = time.monotonic()
@@ -255,9 +256,11 @@ def parameter_groups(student: nn.Module, config: OptimiserConfig) -> Groups:
 
 
 def learning_rate(step: int, config: OptimiserConfig) -> float:
-    """Give the share of the peak rate: linear warm-up, then half a cosine to zero."""
+    """Give the share of the peak rate: linear warm-up, then half a cosine to zero, or Noam's decay."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
+    if config.decay == "noam":
+        return math.sqrt(max(1, config.warmup_steps) / (step + 1))
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 

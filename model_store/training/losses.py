@@ -88,7 +88,7 @@ def exits_loss(
     asked_BU = targets.scored_BU | targets.end_BU
     for place, logits_BUV in enumerate(logits_of_exits[:-1]):
         loss, at_exit = total_loss(states_BTD, logits_BUV, targets, config)
-        total = total + loss
+        total = total + config.exit_task * loss
         parts[f"task_exit{place}"] = at_exit["task"]
         if config.exit_kl:
             logp_BUV = logits_BUV.float().log_softmax(-1)

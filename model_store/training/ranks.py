@@ -49,6 +49,17 @@ class Ranks:
         distributed.all_reduce(largest, distributed.ReduceOp.MAX)
         return int(largest.item())
 
+    def share(self, module: nn.Module) -> None:
+        """Give every rank the first one's parameters and statistics."""
+        if self.size > 1:
+            for value in module.state_dict().values():
+                distributed.broadcast(value, 0)
+
+    def wait(self) -> None:
+        """Go on when every rank has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
 
 ALONE = Ranks()
 """One process."""

@@ -159,11 +159,14 @@ def test_the_command_writes_table_and_figure(
     student = tmp_path / "run" / "student"
     shutil.copytree(folder, student)
     arguments = ["--model", f"one={student}", "--held-out", "made", "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["depth_table", *arguments, "--layers", "2", "--seeds", "1"])
+    arguments += ["--layers", "2", "--seeds", "1", "--published", "conformer-ee"]
+    monkeypatch.setattr(sys, "argv", ["depth_table", *arguments])
 
     depth_table.main()
 
-    assert "| one | full |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| one | full |" in printed
+    assert "| 2 | 31.0 | 51.0 |" in printed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "cases.jsonl", "table.md", "wer_against_flops.svg",
     }  # fmt: skip
