@@ -105,7 +105,7 @@ class CtcWindowDecoder:
         words: bool,
     ) -> Decoded:
         text = self._tokenizer.decode(spelled.tokens)
-        found = self._words(spelled, length / SAMPLE_RATE_HZ) if words else ()
+        found = self.words(spelled, length / SAMPLE_RATE_HZ) if words else ()
         return Decoded(
             text=text,
             words=found,
@@ -119,7 +119,8 @@ class CtcWindowDecoder:
             decode_s=decode_s * share,
         )
 
-    def _words(self, spelled: Spelled, audio_s: float) -> tuple[DecodedWord, ...]:
+    def words(self, spelled: Spelled, audio_s: float) -> tuple[DecodedWord, ...]:
+        """Group tokens into words, with the times at which they are said, none after `audio_s`."""
         pieces = self._tokenizer.decode_words(spelled.tokens)
         firsts = [self._first_spoken(spelled.tokens, piece) for piece in pieces]
         return tuple(
@@ -142,22 +143,49 @@ class CtcWindowDecoder:
 
 def spell_greedily(log_probs_TV: Tensor, blank: int) -> Spelled:
     """Take the likeliest token of each frame; join repeats, leave out blanks."""
-    best = log_probs_TV.max(-1)
-    spelled = Spelled([], [], [], [])
-    before = blank
-    for frame, (token, logprob) in enumerate(
-        zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ):
-        if token == before and token != blank:
-            spelled.end_frames[-1] = frame + 1
-            spelled.logprobs[-1] = max(spelled.logprobs[-1], logprob)
-        elif token != blank:
-            spelled.tokens.append(token)
-            spelled.logprobs.append(logprob)
-            spelled.first_frames.append(frame)
-            spelled.end_frames.append(frame + 1)
-        before = token
-    return spelled
+    best = BestTokens.none(blank)
+    best.extend(log_probs_TV)
+    return best.spelled()
+
+
+@dataclass(slots=True)
+class BestTokens:
+    """The likeliest token of every frame so far.
+
+    Args:
+        blank: the token that says nothing.
+        tokens, logprobs: by frame.
+    """
+
+    blank: int
+    tokens: list[int]
+    logprobs: list[float]
+
+    @classmethod
+    def none(cls, blank: int) -> "BestTokens":
+        """Before the first frame."""
+        return cls(blank, [], [])
+
+    def extend(self, log_probs_TV: Tensor) -> None:
+        """Take further frames."""
+        best = log_probs_TV.max(-1)
+        self.tokens += best.indices.tolist()
+        self.logprobs += best.values.tolist()
+
+    def spelled(self) -> Spelled:
+        """Join repeats, leave out blanks."""
+        spelled, before = Spelled([], [], [], []), self.blank
+        for frame, (token, logprob) in enumerate(zip(self.tokens, self.logprobs, strict=True)):
+            if token == before and token != self.blank:
+                spelled.end_frames[-1] = frame + 1
+                spelled.logprobs[-1] = max(spelled.logprobs[-1], logprob)
+            elif token != self.blank:
+                spelled.tokens.append(token)
+                spelled.logprobs.append(logprob)
+                spelled.first_frames.append(frame)
+                spelled.end_frames.append(frame + 1)
+            before = token
+        return spelled
 
 
 def _confidence(logprobs: Sequence[float]) -> float:

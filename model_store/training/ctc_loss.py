@@ -67,11 +67,11 @@ def posterior_kl(
         temperature: softens both; the result is scaled by its square, so that gradients keep
             their size.
     """
-    softened = [
+    logq_BTV, logp_BTV = (
         (log_probs.float() / temperature).log_softmax(-1)
         for log_probs in (student_BTV, teacher_BTV.detach())
-    ]
-    kl_BT = F.kl_div(*softened, reduction="none", log_target=True).sum(-1)
+    )
+    kl_BT = F.kl_div(logq_BTV, logp_BTV, reduction="none", log_target=True).sum(-1)
     valid_BT = torch.arange(kl_BT.shape[1], device=kl_BT.device) < num_frames_B[:, None]
     total = (kl_BT * valid_BT).sum() * temperature**2
     return total / (valid_BT.sum().clamp(min=1) if per == "frame" else len(num_frames_B))

@@ -272,9 +272,12 @@ def create_torch_engine(model: str, *, num_threads: int) -> TorchEngine:
     def open_live(loaded: LoadedModel) -> LiveModel | None:
         from model_store.registry import Recogniser
         from model_store.registry.live import LiveRecogniser, can_stream
+        from model_store.registry.live_ctc import CtcLiveRecogniser, streams_frames
 
         if isinstance(loaded, Recogniser) and can_stream(loaded):
             return LiveRecogniser(loaded)
+        if isinstance(loaded, Recogniser) and streams_frames(loaded):
+            return CtcLiveRecogniser(loaded)
         return None
 
     return TorchEngine(load_model, open_gate, open_live)

@@ -8,27 +8,33 @@ import pytest
 import model_store
 from model_store.checkpoint import save_checkpoint
 from model_store.depth import PlanCatalogue
+from model_store.registry import Recogniser
+from model_store.registry.live_ctc import CtcLiveRecogniser
 from model_store.text.bpe import train_bpe
 from service.cli import main
-from service.engine.torch_engine import TorchEngine, create_torch_engine
+from service.engine.torch_engine import LoadedModel, TorchEngine, create_torch_engine
 from tests.decoder_kit import LoudGate, plain, tone
 from tests.numerics.backbones import NUM_LAYERS, VOCABULARY
 from tests.numerics.ctc_backbones import build
 from tests.service_kit import running
-from tests.stream_kit import serving
+from tests.stream_kit import packets, serving, sound
 
 CLIP = Path(__file__).parents[1] / "assets" / "fox.opus"
 NAMES = ("conformer", "conformer-streaming", "wavlm")
 
 
-@pytest.fixture(params=NAMES)
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def saved(name: str, folder: Path) -> Path:
     """A checkpoint of random weights, whose words are made of every piece there is."""
-    found = tmp_path / request.param
-    save_checkpoint(build(request.param), PlanCatalogue.untuned(NUM_LAYERS), found)
+    found = folder / name
+    save_checkpoint(build(name), PlanCatalogue.untuned(NUM_LAYERS), found)
     texts = [f"{a}{b}{c}{d}" for a in "abcdefgh" for b in "aeiou" for c in "lmnr" for d in "stuv"]
     train_bpe(texts, VOCABULARY).save(str(found / "tokenizer.json"))
     return found
+
+
+@pytest.fixture(params=NAMES)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return saved(request.param, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +62,9 @@ async def test_a_file_is_transcribed_at_the_depth_asked_for(
     assert all(0 < word["confidence"] <= 1 for word in words)
 
 
-async def test_a_stream_is_refused_with_a_code_of_its_own(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["conformer", "wavlm"])
+async def test_a_stream_is_refused_with_a_code_of_its_own(name: str, tmp_path: Path) -> None:
+    folder = saved(name, tmp_path)
     async with serving(create_torch_engine(str(folder), num_threads=1)) as app:
         client = await app.connect()
         code = await client.read_to_end()
@@ -77,3 +85,25 @@ def test_the_command_line_transcribes_with_a_folder(
     told = json.loads(capsys.readouterr().out)
     assert status in {None, 0}
     assert told["layers"] == 1.5
+
+
+@pytest.mark.parametrize("query", ["drop=0", "drop=0.5", "drop=0.3&policy=skip"])
+async def test_a_causal_conformer_hears_live_streams(tmp_path: Path, query: str) -> None:
+    folder = saved("conformer-streaming", tmp_path)
+
+    def open_live(loaded: LoadedModel) -> CtcLiveRecogniser:
+        assert isinstance(loaded, Recogniser)
+        return CtcLiveRecogniser(loaded)
+
+    engine = TorchEngine(lambda: model_store.load(str(folder)), LoudGate, open_live)
+    async with serving(engine) as app:
+        client = await app.connect(query)
+        await client.send(*packets(sound((3.0, 0.3), (1.5, 0.0))), {"type": "stop"})
+        code = await client.read_to_end()
+
+    finals = client.all("final")
+    assert code == 1000
+    assert len(finals) == 1
+    assert finals[0].text.split() == [word.word for word in finals[0].words]
+    assert finals[0].flops > 0
+    assert client.all("ready")[0].chunk_ms == 640
