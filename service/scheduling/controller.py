@@ -3,6 +3,9 @@
     readings --> law --> dimmer --> depths whose word errors were measured --> decision
                 (brownout, slack)    hysteresis, dwell, no depth tried twice in vain
 
+What is cheaper to give up than depth goes first: the controller is `strained` before it takes the
+first depth, and calm again only some time after it has given back the last.
+
 Pure: it is told the time and what was measured, so a simulator drives it as the service does.
 """
 
@@ -128,6 +131,7 @@ class Damping:
         max_hold_s: it doubles no further.
         relief: holds end once the demand is below this share of what it was at the fall.
         demand_memory_s: time constant over which the demand is averaged.
+        calm_s: at full depth, with nothing to complain of, before cheaper things come back.
     """
 
     dwell_s: float = 1.0
@@ -138,6 +142,7 @@ class Damping:
     max_hold_s: float = 1200.0
     relief: float = 0.7
     demand_memory_s: float = 4.0
+    calm_s: float = 5.0
 
 
 def usable_levels(
@@ -196,6 +201,7 @@ class BudgetController:
         self._demand = 0.0
         self._read_at_s: float | None = None
         self._changed_at_s = float("-inf")
+        self._strained_until_s: float | None = None
         self._trial: tuple[int, float] | None = None  # the level risen to, and the demand then
         self._no_rise = _Hold()
         self.decisions: deque[Decision] = deque(maxlen=AUDIT_SIZE)
@@ -222,8 +228,13 @@ class BudgetController:
 
     @property
     def changed_at_s(self) -> float:
-        """When the depth last changed; chunks from before say nothing about it."""
+        """When depth or cheaper things were last given up; what was before says nothing of now."""
         return self._changed_at_s
+
+    @property
+    def strained(self) -> bool:
+        """Whether everything cheaper than depth has to be given up."""
+        return self._strained_until_s is not None
 
     def tick(self, reading: Reading) -> Decision | None:
         """Take a reading, at a fixed rate, idle or not; give the decision, if there is one."""
@@ -231,6 +242,8 @@ class BudgetController:
         if not (reading.samples or reading.latency_s or reading.idle):
             return None
         self._dimmer = self._law.next_dimmer(reading, self._ceiling(reading.at_s))
+        if self._gives_up_less(reading.at_s):
+            return None
         wanted = self._wanted(reading)
         if wanted == self._index:
             return None
@@ -243,6 +256,19 @@ class BudgetController:
         self._demand += weight * (reading.num_streams - self._demand)
         if self._demand < self._damping.relief * self._no_rise.demand:
             self._no_rise = _Hold()
+
+    def _gives_up_less(self, now_s: float) -> bool:
+        """Be strained as long as the dimmer is not at 1; tell whether that is what was missing."""
+        if self._dimmer < 1 - _TOLERANCE:
+            missing = self._strained_until_s is None
+            self._strained_until_s = now_s + self._damping.calm_s
+            if missing:  # measure first what that alone is worth
+                self._law.follow(1.0)
+                self._dimmer, self._changed_at_s = 1.0, now_s
+            return missing
+        if self._strained_until_s is not None and now_s >= self._strained_until_s:
+            self._strained_until_s = None
+        return False
 
     def _ceiling(self, now_s: float) -> float:
         held = now_s < self._no_rise.until_s

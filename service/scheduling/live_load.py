@@ -2,7 +2,8 @@
 
     calm       rounds are short: every chunk is decoded, finals hear their utterance twice
     busy       no second passes; partials come less often the longer rounds take
-    strained   the controller wants less than full depth: partials come as rarely as they may
+    strained   latency is above the set point, or was, or depth is given up: partials come as rarely
+               as they may
 
 All of the cheaper economies are made as long as depth is given up, so that none comes back before
 the depth does.

@@ -155,7 +155,9 @@ class LoadControl:
         if self._budget is None:
             return
         budget, now_s = self._budget, self._clock()
-        waiting_s = 0.0 if self._submitted_s is None else now_s - self._submitted_s
+        waiting_s = 0.0
+        if self._submitted_s is not None and self._submitted_s >= budget.changed_at_s:
+            waiting_s = now_s - self._submitted_s
         files_s = budget.setpoint_s * num_waiting_files / PATIENT_FILES
         reading = self.window.read(now_s, since_s=budget.changed_at_s, waiting_s=waiting_s)
         if self._door is not None:
@@ -168,7 +170,7 @@ class LoadControl:
             )
         reading = replace(reading, latency_s=max(reading.latency_s, files_s))
         decision = budget.tick(reading)
-        self.load.strained = budget.dimmer < 1
+        self.load.strained = budget.strained
         series = self._metrics.controller
         if decision is not None:
             series.decisions.labels(

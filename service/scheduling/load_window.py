@@ -62,12 +62,19 @@ class LoadWindow:
 
         Args:
             now_s: the moment.
-            since_s: latency is that of rounds that began after it: of the depth that runs now.
+            since_s: latency is that of chunks that came due once a round had begun after it.
             waiting_s: for how long what waits now has waited; no round says so before it ends.
         """
         rounds = self.rounds(now_s)
+        # What waited for a round that was under way at the change waited for what was before it.
+        fresh_s = min((one.began_s for one in rounds if one.began_s >= since_s), default=math.inf)
+        if since_s == -math.inf:
+            fresh_s = since_s
         latencies = sorted(
-            latency_s for one in rounds if one.began_s >= since_s for _, latency_s in one.latencies
+            latency_s
+            for one in rounds
+            for _, latency_s in one.latencies
+            if one.ended_s - latency_s >= fresh_s
         )
         p95_s = latencies[math.ceil(QUANTILE * len(latencies)) - 1] if latencies else 0.0
         streams = {stream for one in rounds for stream, _ in one.latencies}

@@ -354,6 +354,31 @@ def test_decisions_are_kept_with_what_they_were_made_from() -> None:
     assert controller.decisions.maxlen == AUDIT_SIZE
 
 
+def test_what_is_cheaper_than_depth_is_given_up_first_and_comes_back_last() -> None:
+    heavy = int(1.2 * capacity())
+    plant = QueuePlant(new_controller(), lambda now_s: heavy if 10 < now_s < 30 else 2)
+    strained: list[tuple[float, bool]] = []
+
+    while plant.now_s < 90:
+        plant.run(plant.now_s + TICK_S)
+        strained.append((plant.now_s, plant.controller.strained))
+
+    begins = next(at_s for at_s, is_strained in strained if is_strained)
+    ends = next(at_s for at_s, is_strained in strained if at_s > begins and not is_strained)
+    assert begins + Damping().dwell_s <= plant.decisions[0].at_s
+    assert plant.decisions[-1].to_layers == 8
+    assert ends >= plant.decisions[-1].at_s
+
+
+def test_latency_that_the_cheaper_things_cure_costs_no_depth() -> None:
+    controller = new_controller()
+    for index in range(400):
+        latency_s = 0.2 if controller.strained else 0.6
+        controller.tick(Reading(index * TICK_S, latency_s, 20, 10))
+
+    assert not controller.decisions
+
+
 def test_an_idle_service_says_so_when_it_takes_depth_back() -> None:
     plant = QueuePlant(
         new_controller(), lambda now_s: int(1.2 * capacity()) if now_s < 20 else 0

@@ -36,13 +36,14 @@ def test_what_is_over_is_forgotten() -> None:
 def test_a_depth_is_judged_by_rounds_that_began_at_it() -> None:
     window = LoadWindow()
     window.add(sample(1.0, 2.0))
-    window.add(sample(2.0, 0.1))
+    window.add(sample(2.0, 0.7))  # waited for a round from before
+    window.add(sample(2.5, 0.3))
 
-    reading = window.read(2.0, since_s=1.5)
+    reading = window.read(2.5, since_s=1.5)
 
-    assert (reading.latency_s, reading.samples) == (0.1, 1)
+    assert (reading.latency_s, reading.samples) == (0.3, 1)
     assert reading.num_streams == 1
-    assert not window.read(2.0, since_s=2.0).idle  # somebody was here, though nothing is known
+    assert not window.read(2.5, since_s=2.5).idle  # somebody was here, though nothing is known
 
 
 def test_what_waits_now_counts_before_its_round_ends() -> None:
