@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -122,7 +122,7 @@ def test_requirements_are_those_of_the_project_and_the_extra() -> None:
 
 
 @contextmanager
-def answering(status: int, body: Any) -> Iterator[str]:
+def answering(status: int, body: Any) -> Generator[str]:
     """Run a server that gives every request this answer."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -188,20 +188,24 @@ def test_every_setting_that_is_given_is_one_of_the_service() -> None:
     patched = [one["spec"]["template"]["spec"]["containers"][0] for one in patches]
     given = set[str]().union(*map(settings, [container(), *patched]))
 
-    assert "ASR_API_KEYS" in given
+    assert "ASR_API_KEYS_FILE" in given
     assert {name.removeprefix("ASR_").lower() for name in given} <= Settings.model_fields.keys()
 
 
 def test_no_secret_stands_in_a_manifest() -> None:
-    (keys,) = (one for one in container()["env"] if one["name"] == "ASR_API_KEYS")
+    (keys,) = (one["secret"] for one in pod()["volumes"] if one["name"] == "keys")
+    (mount,) = container()["volumeMounts"]
+    values = {one["name"]: one.get("value") for one in container()["env"]}
     documents = [
         one
         for path in K8S.rglob("*.yaml")
         for one in yaml.safe_load_all(path.read_text(encoding="utf-8"))
     ]
 
-    assert "value" not in keys
-    assert keys["valueFrom"]["secretKeyRef"]["name"] == "elastic-asr-keys"
+    assert keys["secretName"] == "elastic-asr-keys"
+    assert not keys.get("optional"), "a forgotten secret must not open the service"
+    assert values["ASR_API_KEYS_FILE"] == f"{mount['mountPath']}/keys"
+    assert values.keys().isdisjoint({"ASR_API_KEYS", "ASR_API_KEY"})
     assert all(one.get("kind") != "Secret" for one in documents)
     assert "secretGenerator" not in json.dumps(documents)
 
