@@ -8,6 +8,7 @@ from typing import Any, cast
 import promql_parser
 import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics import MetricWrapperBase
 
 from benchmarks.expressions import (
     Document,
@@ -34,6 +35,7 @@ def series() -> Mapping[str, frozenset[str]]:
     labels = {
         name: frozenset(collector._labelnames)
         for collector, names in registry._collector_to_names.items()
+        if isinstance(collector, MetricWrapperBase)
         for name in names
     }
     ProcessCollector(registry=registry)
@@ -72,7 +74,7 @@ def _asked_in(node: Any) -> Iterator[str]:
             yield value["name"]
         elif key == "metricsQuery":
             # The adapter fills in what stands between << and >>.
-            series_name = selectors(node["seriesQuery"])[0].name
+            series_name = selectors(str(node["seriesQuery"]))[0].name
             text = value.replace("<<.Series>>", series_name).replace("<<.GroupBy>>", "pod")
             yield text.replace("<<.LabelMatchers>>", 'pod="a"')
         else:
