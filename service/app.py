@@ -99,11 +99,7 @@ def create_service(
         description="Speech recognition whose encoder depth is a dial.",
         lifespan=lifespan,
     )
-    uploads = UploadLimits(
-        max_bytes=settings.max_upload_bytes,
-        grace_s=settings.upload_grace_s,
-        min_bytes_per_s=settings.upload_min_bytes_per_s,
-    )
+    uploads = _upload_limits(settings)
     memory = UploadMemory(settings.max_upload_memory_bytes)
     install_edge(app, settings, metrics, clock)
     install_problems(app, metrics)
@@ -160,6 +156,14 @@ def _limits(settings: Settings) -> Limits:
         batch_windows=settings.batch_windows,
         decode_threads=settings.decode_threads,
         max_streams=settings.max_streams,
+    )
+
+
+def _upload_limits(settings: Settings) -> UploadLimits:
+    return UploadLimits(
+        max_bytes=settings.max_upload_bytes,
+        grace_s=settings.upload_grace_s,
+        min_bytes_per_s=settings.upload_min_bytes_per_s,
     )
 
 
