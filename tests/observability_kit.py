@@ -32,16 +32,17 @@ def series() -> Mapping[str, frozenset[str]]:
     """Every series of `/metrics` with its own labels."""
     registry = CollectorRegistry()
     create_metrics(registry)
-    labels = {
-        name: frozenset(collector._labelnames)
+    labels: dict[str, frozenset[str]] = {
+        name: frozenset(cast("tuple[str, ...]", collector._labelnames))
         for collector, names in registry._collector_to_names.items()
         if isinstance(collector, MetricWrapperBase)
         for name in names
     }
     ProcessCollector(registry=registry)
+    empty, bucket = frozenset[str](), frozenset({"le"})
     return {
-        f"{metric.name}{suffix}": labels.get(metric.name, frozenset())
-        | ({"le"} if suffix == "_bucket" else set())
+        f"{metric.name}{suffix}": labels.get(metric.name, empty)
+        | (bucket if suffix == "_bucket" else empty)
         for metric in registry.collect()
         for suffix in SUFFIXES[metric.type]
     }
@@ -74,7 +75,8 @@ def _asked_in(node: Any) -> Iterator[str]:
             yield value["name"]
         elif key == "metricsQuery":
             # The adapter fills in what stands between << and >>.
-            series_name = selectors(str(node["seriesQuery"]))[0].name
+            asked_of = str(cast("Document", node)["seriesQuery"])
+            series_name = str(selectors(asked_of)[0].name)
             text = value.replace("<<.Series>>", series_name).replace("<<.GroupBy>>", "pod")
             yield text.replace("<<.LabelMatchers>>", 'pod="a"')
         else:
