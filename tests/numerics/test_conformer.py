@@ -211,7 +211,8 @@ def test_a_batch_norm_over_all_rows_is_torchs_in_training_and_after() -> None:
     trained_BGD = ours(x_BGD, 1, None)
     torch.testing.assert_close(trained_BGD, theirs(x_BGD.transpose(1, 2)).transpose(1, 2))
 
-    ours.eval(), theirs.eval()
+    ours.eval()
+    theirs.eval()
     served_BGD = ours(x_BGD, 1, None)
     torch.testing.assert_close(served_BGD, theirs(x_BGD.transpose(1, 2)).transpose(1, 2))
     # Other strides have learned nothing.

@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model_store.backbones import CtcModule, EncoderStates
 from model_store.backbones.conformer import Conformer
-from model_store.backbones.elastic import RowContext
+from model_store.backbones.elastic import LayerRows, RowContext
 from model_store.backbones.parameters import parameters_used
 from model_store.backbones.precision import to_bfloat16
 from model_store.backbones.wavlm import WavLM
 from model_store.checkpoint import load_checkpoint, save_checkpoint
-from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
+from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue, Segment
 from model_store.errors import CheckpointError, PlanInvalid, StreamingUnsupported
 from model_store.flops import Spent, encoder_flops, spent_on_tries
 from model_store.registry.sizes import model_sizes
@@ -131,10 +131,7 @@ def test_a_strided_layer_gives_its_change_back_before_the_final_norm(name: str) 
     torch.testing.assert_close(found_BTD, expected_BTD, rtol=1e-4, atol=1e-5)
 
 
-def _rows_of(model: CtcModule, num_frames: int, stride: int):  # noqa: ANN202
-    from model_store.backbones.elastic import LayerRows
-    from model_store.depth import Segment
-
+def _rows_of(model: CtcModule, num_frames: int, stride: int) -> LayerRows:
     segments = (Segment(0, num_frames, stride),)
     return LayerRows(segments, model.encoder.stack.context(segments, torch.device("cpu")))
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_store.backbones import EncoderStates
 from model_store.decoding.ctc import CtcWindowDecoder, Spelled, spell_greedily
 from model_store.depth import DepthPlan, DepthSchedule
 from model_store.text.bpe import BLANK, END, START, letters_vocabulary, train_bpe
@@ -72,9 +73,9 @@ class Scripted:
     def num_frames(self, num_samples_B: torch.Tensor) -> torch.Tensor:
         return num_samples_B // self.frame_samples
 
-    def encode(self, samples_BS: torch.Tensor, num_samples_B: torch.Tensor, *_: object):  # noqa: ANN201
-        from model_store.backbones import EncoderStates
-
+    def encode(
+        self, samples_BS: torch.Tensor, num_samples_B: torch.Tensor, *_: object
+    ) -> EncoderStates:
         states_BTD = torch.zeros(len(samples_BS), len(self._frames), 1)
         return EncoderStates(states_BTD, self.num_frames(num_samples_B))
 
