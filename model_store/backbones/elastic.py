@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model_store.backbones.masks import attention_mask, first_frames, repeat_last
 from model_store.depth import STRIDES, DepthSchedule, Segment
 from model_store.errors import PlanInvalid
 
@@ -287,7 +288,7 @@ class ElasticStack(nn.Module):
             if segments not in contexts:
                 first_G = first_frames(segments, x_BTD.device)
                 valid_BG = None if num_frames_B is None else first_G < num_frames_B[:, None]
-                mask_BGG = _attention_mask(first_G, valid_BG, chunk_frames)
+                mask_BGG = attention_mask(first_G, valid_BG, chunk_frames)
                 contexts[segments] = self.context(
                     segments, x_BTD.device, mask_BGG=mask_BGG, valid_BG=valid_BG
                 )
@@ -388,31 +389,3 @@ class ElasticStack(nn.Module):
             bias_HGG=bias_HGG,
             valid_BG=valid_BG,
         )
-
-
-def first_frames(segments: tuple[Segment, ...], device: torch.device) -> Tensor:
-    """Give the first frame of every row of segments that all run, first_G."""
-    return torch.cat(
-        [torch.arange(p.start_frame, p.end_frame, p.stride, device=device) for p in segments]
-    )
-
-
-def repeat_last(num_frames_B: Tensor | None, x_BTD: Tensor) -> Tensor | None:
-    """Give, per frame, the frame to read: itself, or the utterance's last one past its end."""
-    if num_frames_B is None:
-        return None
-    frames_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
-    return torch.minimum(frames_T, num_frames_B[:, None] - 1).unsqueeze(-1)
-
-
-def _attention_mask(
-    first_G: Tensor, valid_BG: Tensor | None, chunk_frames: int | None
-) -> Tensor | None:
-    mask_BGG = None
-    if chunk_frames is not None:
-        chunk_G = first_G // chunk_frames
-        mask_BGG = (chunk_G[:, None] >= chunk_G[None, :]).unsqueeze(0)
-    if valid_BG is not None:
-        valid_B1G = valid_BG.unsqueeze(1)
-        mask_BGG = valid_B1G if mask_BGG is None else mask_BGG & valid_B1G
-    return mask_BGG

@@ -11,6 +11,7 @@ Intermediate CTC, arXiv 2106.09216; Wright et al., arXiv 2309.09546.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -110,7 +111,7 @@ class SpokenBatches:
         groups: list[list[Utterance]] = []
         for start in range(0, len(shuffled), POOL):
             group: list[Utterance] = []
-            for item in sorted(shuffled[start : start + POOL], key=lambda u: (u.seconds, u.id)):
+            for item in sorted(shuffled[start : start + POOL], key=attrgetter("seconds", "id")):
                 if group and (len(group) + 1) * item.seconds > self._batch_s:
                     groups.append(group)
                     group = []

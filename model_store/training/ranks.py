@@ -71,5 +71,5 @@ def join_ranks() -> Ranks:
         return ALONE
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     if torch.cuda.is_available():
-        torch.cuda.set_device(distributed.get_node_local_rank())
+        torch.cuda.set_device(distributed.get_rank() % torch.cuda.device_count())
     return Ranks(distributed.get_rank(), distributed.get_world_size())

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from model_store.backbones.base import EncoderStates
-from model_store.backbones.elastic import LayerRows, repeat_last
+from model_store.backbones.elastic import LayerRows
+from model_store.backbones.masks import repeat_last
 from model_store.backbones.moonshine import Moonshine
 from model_store.depth import DepthPlan, DepthSchedule, Segment
 from model_store.depth.plan import STRIDES

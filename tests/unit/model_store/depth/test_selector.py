@@ -36,17 +36,15 @@ BASE = MoonshineConfig(
 def selector(mode: str = "skip", layers: int = LAYERS, seed: int = 0) -> Selector:
     draw = np.random.default_rng(seed)
     options, hidden = len(MODES[mode]), 64
-    return Selector.of(
-        mode,
-        {
-            "shift_F": np.zeros(NUM_FEATURES),
-            "scale_F": np.ones(NUM_FEATURES),
-            "hidden_HF": draw.standard_normal((hidden, NUM_FEATURES)),
-            "hidden_bias_H": draw.standard_normal(hidden),
-            "score_LOH": draw.standard_normal((layers, options, hidden)),
-            "score_bias_LO": draw.standard_normal((layers, options)),
-        },
-    )
+    weights = {
+        "shift_F": np.zeros(NUM_FEATURES),
+        "scale_F": np.ones(NUM_FEATURES),
+        "hidden_HF": draw.standard_normal((hidden, NUM_FEATURES)),
+        "hidden_bias_H": draw.standard_normal(hidden),
+        "score_LOH": draw.standard_normal((layers, options, hidden)),
+        "score_bias_LO": draw.standard_normal((layers, options)),
+    }
+    return Selector.of(mode, {name: value.astype(np.float32) for name, value in weights.items()})
 
 
 def sound(seconds: float, seed: int = 0) -> np.ndarray:
@@ -110,7 +108,8 @@ def test_what_is_heard_decides() -> None:
     made = selector()
 
     plans = {made.choose(sound(1.0, seed), 4.0) for seed in range(3)}
-    plans |= {made.choose(np.cumsum(sound(1.0)) * 0.1, 4.0), made.choose(sound(1.0) * 0.01, 4.0)}
+    others = (np.cumsum(sound(1.0)) * 0.1, sound(1.0) * 0.01)
+    plans |= {made.choose(other.astype(np.float32), 4.0) for other in others}
 
     assert len(plans) > 1
 

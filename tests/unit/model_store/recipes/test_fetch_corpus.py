@@ -64,7 +64,7 @@ def test_segments_of_tedlium_that_are_scored_are_cut_out(
 def test_without_torchaudio_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torchaudio", None)  # type: ignore[arg-type] what import refuses
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
     monkeypatch.delitem(sys.modules, "torchaudio.datasets", raising=False)
 
     with pytest.raises(RunConfigError, match="papers"):

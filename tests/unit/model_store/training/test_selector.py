@@ -105,7 +105,7 @@ def test_noise_tries_other_plans() -> None:
 
     chosen_BLO = gates(scores_BLO, MODES["skip"], 3.0, gumbel=torch.Generator().manual_seed(0))
 
-    assert len({tuple(row[:, 1].round().int().tolist()) for row in chosen_BLO}) > 5
+    assert len(np.unique(chosen_BLO[:, :, 1].round().numpy(), axis=0)) > 5
 
 
 @pytest.mark.parametrize("plan", ["1,1,1", "1,0,1", "0,2,4", "2,2,8", "0,0,1"])
@@ -122,7 +122,8 @@ def test_a_gated_pass_with_one_plan_for_all_is_the_plain_one(plan: str) -> None:
         gated = encode_gated(model, batch.samples_BS, batch.num_samples_B, gates_BLO, strides)
         plain = model.encode(batch.samples_BS, batch.num_samples_B, DepthSchedule.constant(wanted))
 
-    for row, frames in enumerate(plain.num_frames_B.tolist()):
+    for row, num_frames in enumerate(plain.num_frames_B):
+        frames = int(num_frames)
         torch.testing.assert_close(
             gated.states_BTD[row, :frames], plain.states_BTD[row, :frames], atol=1e-4, rtol=1e-4
         )

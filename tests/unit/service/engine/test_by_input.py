@@ -15,7 +15,7 @@ from model_store.registry import Recogniser
 from model_store.registry.live import LiveRecogniser
 from service import errors
 from service.api.formats import headers_of
-from service.engine.base import LiveInput, PlanInUse, Window
+from service.engine.base import LiveInput, LiveOutput, PlanInUse, Window
 from service.engine.onnx.checkpoint import open_checkpoint
 from service.engine.torch_engine import LoadedModel, TorchEngine
 from service.engine.torch_live import LiveModel
@@ -193,7 +193,8 @@ def test_a_streams_utterance_keeps_what_its_first_chunk_picked(
     told = {output.plan.strides for output in outputs if output.plan}
     assert told == {expected.strides}
     at_plan = PlanInUse(expected.strides, 2.0, NUM_LAYERS, DROP)
-    other, plain, waiting = engine.open_utterance(), [], 0
+    other, waiting = engine.open_utterance(), 0
+    plain: list[LiveOutput] = []
     for start in range(0, len(samples), packet):
         end = start + packet
         if end < FIRST_CHUNK_SAMPLES:
