@@ -12,7 +12,7 @@ Pure: it is told the time and what was measured, so a simulator drives it as the
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 logger = logging.getLogger(__name__)
@@ -51,14 +51,14 @@ class Reading:
         latency_s: 95th percentile over chunks of wait and step time; of what waits now, if longer.
         samples: chunks in it; 0 says nothing of latency, unless something waits.
         num_streams: that had a chunk lately: the demand.
-        busy_ratio: share of the time that the engine worked for streams.
+        busy_ratio: share of the time that the engine worked; 1 where nobody knows.
     """
 
     at_s: float
     latency_s: float
     samples: int
     num_streams: int
-    busy_ratio: float = 0.0
+    busy_ratio: float = 1.0
 
     @property
     def idle(self) -> bool:
@@ -132,6 +132,11 @@ class Damping:
         relief: holds end once the demand is below this share of what it was at the fall.
         demand_memory_s: time constant over which the demand is averaged.
         calm_s: at full depth, with nothing to complain of, before cheaper things come back.
+        busy_ratio: of the engine, from which on latency is made of load. Below, it is two chunks
+            and a final that met in one round, and depth would not help.
+        rest_ratio: below it there is no load, whatever the latency, and nothing is held. At full
+            depth the same streams must not make the engine busy, or it would go to and fro: full
+            depth costs up to 1.5 times what the floor does.
     """
 
     dwell_s: float = 1.0
@@ -143,6 +148,8 @@ class Damping:
     relief: float = 0.7
     demand_memory_s: float = 4.0
     calm_s: float = 5.0
+    busy_ratio: float = 0.6
+    rest_ratio: float = 0.4
 
 
 def usable_levels(
@@ -241,7 +248,11 @@ class BudgetController:
         self._follow_demand(reading)
         if not (reading.samples or reading.latency_s or reading.idle):
             return None
-        self._dimmer = self._law.next_dimmer(reading, self._ceiling(reading.at_s))
+        if reading.busy_ratio < self._damping.rest_ratio:
+            self._no_rise = _Hold()
+        self._dimmer = self._law.next_dimmer(
+            self._made_of_load(reading), self._ceiling(reading.at_s)
+        )
         if self._gives_up_less(reading.at_s):
             return None
         wanted = self._wanted(reading)
@@ -256,6 +267,14 @@ class BudgetController:
         self._demand += weight * (reading.num_streams - self._demand)
         if self._demand < self._damping.relief * self._no_rise.demand:
             self._no_rise = _Hold()
+
+    def _made_of_load(self, reading: Reading) -> Reading:
+        """Leave of a reading what a law can do something about."""
+        if reading.busy_ratio >= self._damping.busy_ratio:
+            return reading
+        if reading.busy_ratio < self._damping.rest_ratio:
+            return Reading(reading.at_s, 0.0, 0, 0, reading.busy_ratio)
+        return replace(reading, latency_s=min(reading.latency_s, self.setpoint_s))
 
     def _gives_up_less(self, now_s: float) -> bool:
         """Be strained as long as the dimmer is not at 1; tell whether that is what was missing."""

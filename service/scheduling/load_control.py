@@ -168,7 +168,11 @@ class LoadControl:
                 at_floor=budget.at_floor,
                 num_taken=self.num_places_taken(),
             )
-        reading = replace(reading, latency_s=max(reading.latency_s, files_s))
+        reading = replace(
+            reading,
+            latency_s=max(reading.latency_s, files_s),
+            busy_ratio=1.0 if num_waiting_files else reading.busy_ratio,
+        )
         decision = budget.tick(reading)
         self.load.strained = budget.strained
         series = self._metrics.controller

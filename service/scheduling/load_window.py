@@ -9,6 +9,8 @@ from service.scheduling.controller import Reading
 
 WINDOW_S = 3.0
 """Long enough for some tens of chunks, short enough that a depth is judged by its own latency."""
+BUSY_S = 1.5
+"""Over so much the engine's work is judged: a new load has to show before captions fall behind."""
 QUANTILE = 0.95
 
 
@@ -78,11 +80,12 @@ class LoadWindow:
         )
         p95_s = latencies[math.ceil(QUANTILE * len(latencies)) - 1] if latencies else 0.0
         streams = {stream for one in rounds for stream, _ in one.latencies}
-        busy_s = sum(one.ended_s - max(one.began_s, now_s - self._length_s) for one in rounds)
+        from_s = now_s - BUSY_S
+        ended_s = sum(max(0.0, one.ended_s - max(one.began_s, from_s)) for one in rounds)
         return Reading(
             now_s,
             max(p95_s, waiting_s),
             len(latencies),
             len(streams),
-            min(1.0, busy_s / self._length_s),
+            min(1.0, (ended_s + waiting_s) / BUSY_S),
         )

@@ -18,6 +18,8 @@ ROUNDS_WAITED = 2.0
 """Audio that comes in just after a round began waits for it, and then for its own."""
 FORGETTING = 0.9
 """Share of the old scale that is kept with each reading."""
+LEARNS_FROM = 0.6
+"""Busy ratio of the engine from which on what it took says whether the table is right."""
 MOST_SCALE = 8.0
 """The table may be wrong by this factor, both ways; beyond, it is of no use."""
 _TOLERANCE_LAYERS = 1e-9
@@ -113,11 +115,17 @@ class Slack:
         return predicted_s <= (1 - slack) * self._setpoint_s
 
     def _correct(self, reading: Reading) -> None:
-        at = self._table[self._index]
-        expected = reading.num_streams * at.per_stream_s / self._chunk_s
-        if not (expected and reading.samples):
+        if reading.idle:
+            self._scale = 1.0
+        if not (reading.num_streams and reading.samples and reading.busy_ratio >= LEARNS_FROM):
             return
+        at = self._table[self._index]
+        chunks_per_s = reading.num_streams / self._chunk_s
+        # All chunks of a round share its fixed part, or each comes alone: both are as the table says.
+        least = chunks_per_s * at.per_stream_s
+        most = max(least, min(1.0, chunks_per_s * (at.fixed_s + at.per_stream_s)))
         # A saturated engine is busy all the time, whatever is asked of it: latency tells how much.
-        late = max(1.0, reading.latency_s / self._setpoint_s)
-        seen = min(MOST_SCALE, max(1 / MOST_SCALE, reading.busy_ratio * late / expected))
+        worked = reading.busy_ratio * max(1.0, reading.latency_s / self._setpoint_s)
+        expected = min(most, max(least, worked))
+        seen = min(MOST_SCALE, max(1 / MOST_SCALE, worked / expected)) if expected else 1.0
         self._scale += (1 - FORGETTING) * (seen - self._scale)

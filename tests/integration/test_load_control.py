@@ -158,7 +158,7 @@ def test_depth_keeps_the_latency_that_full_depth_does_not() -> None:
         fast = hall.sample("asr_stream_lag_seconds_bucket", le="1.0")
         return 1 - fast / hall.sample("asr_stream_lag_seconds_count")
 
-    assert late_share(min_layers=2) < 0.2
+    assert late_share(min_layers=2) < 0.3
     assert late_share(min_layers=8) > 0.5
 
 

@@ -19,6 +19,10 @@ CAPACITY = 23
 """Streams that never pause: 2 * 0.01 / (1 - 23 * 0.02 / 0.5) is under the set point, of 24 it is not."""
 
 
+BURST = 13
+"""Of whom nothing is known: speech takes longer than the profile says."""
+
+
 def new_door() -> Door:
     return Door([FULL, FLOOR], setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=WINDOW_S)
 
@@ -64,7 +68,7 @@ def test_a_burst_is_taken_as_far_as_the_floor_carries_it() -> None:
     for _ in range(100):
         num_taken += not door.refuses(num_taken)
 
-    assert num_taken == CAPACITY
+    assert num_taken == BURST
 
 
 def test_streams_that_pause_leave_room_for_more_once_that_is_known() -> None:
@@ -132,10 +136,19 @@ def test_one_late_reading_is_no_reason() -> None:
 
 def test_once_full_it_takes_nobody_before_there_is_room_to_spare() -> None:
     door = new_door()
-    assert door.refuses(CAPACITY)
+    assert door.refuses(BURST)
 
-    assert door.refuses(CAPACITY - 1)
-    assert not door.refuses(CAPACITY - 3)
+    assert not door.refuses(BURST - 1)
+
+
+def test_what_few_have_shown_says_little_of_many() -> None:
+    ticking = Ticking()
+
+    ticking.run(60, 8)
+
+    assert not ticking.door.refuses(15)
+    assert ticking.door.refuses(16), "of twice as many nothing is known"
+    assert not ticking.run(60, 15).refuses(16)
 
 
 def test_without_profiles_latency_alone_decides() -> None:

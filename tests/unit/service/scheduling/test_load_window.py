@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.scheduling.load_window import WINDOW_S, LoadWindow, RoundSample
+from service.scheduling.load_window import BUSY_S, WINDOW_S, LoadWindow, RoundSample
 
 
 def sample(ended_s: float, *latencies_s: float, took_s: float = 0.1) -> RoundSample:
@@ -53,12 +53,14 @@ def test_what_waits_now_counts_before_its_round_ends() -> None:
     assert window.read(4.0, waiting_s=2.9).latency_s == 2.9
 
 
-def test_the_engine_is_busy_for_the_share_of_the_window_that_rounds_took() -> None:
+def test_the_engine_is_busy_for_the_share_of_the_last_moments_that_rounds_took() -> None:
     window = LoadWindow()
-    window.add(sample(1.0, 0.1, took_s=1.5))
-    window.add(sample(3.0, 0.1, took_s=1.5))
+    window.add(sample(1.0, 0.1, took_s=1.0))
+    window.add(sample(2.0, 0.1, took_s=0.75))
+    window.add(sample(3.0, 0.1, took_s=0.25))
 
-    assert window.read(3.0).busy_ratio == (1.0 + 1.5) / WINDOW_S
+    assert window.read(3.0).busy_ratio == (0.5 + 0.25) / BUSY_S
+    assert window.read(3.5, waiting_s=0.5).busy_ratio == (0.25 + 0.5) / BUSY_S
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=50))
