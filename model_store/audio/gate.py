@@ -75,6 +75,7 @@ class SileroGate:
     def __init__(self) -> None:
         import onnxruntime  # 0.2 s, and nothing else in this room needs it
 
+        onnxruntime.disable_telemetry_events()  # what runs here is nobody else's business
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -24,6 +24,7 @@ class Graph:
     def __init__(self, model: Path | bytes, num_threads: int) -> None:
         # By name: the runtime ships no types. 0.2 s, and only the engine that is loaded needs it.
         runtime: Any = import_module("onnxruntime")
+        runtime.disable_telemetry_events()  # what runs here is nobody else's business
         options = runtime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
