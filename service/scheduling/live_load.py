@@ -12,7 +12,7 @@ the depth does.
 CALM_ROUND_S = 0.1
 """A round this short leaves room for second passes ..."""
 MAX_PARTIAL_INTERVAL_S = 0.9
-"""... and partials are never further apart than this, however long a round takes."""
+"""... and partials are no further apart than this, the round that makes them included."""
 FORGETTING = 0.8
 """Share of the old mean that is kept with each new round."""
 
@@ -43,13 +43,12 @@ class LiveLoad:
         """Time from one partial of an utterance to the next; in between it is only encoded."""
         if self._fixed_partial_interval_s:
             return self._fixed_partial_interval_s
+        longest_s = max(0.0, MAX_PARTIAL_INTERVAL_S - self._mean_round_s)
         if self.strained:
-            return MAX_PARTIAL_INTERVAL_S
+            return longest_s
         if self._mean_round_s <= CALM_ROUND_S:
             return 0.0
-        if self.finals_due:
-            return MAX_PARTIAL_INTERVAL_S
-        return min(MAX_PARTIAL_INTERVAL_S, 2 * self._mean_round_s)
+        return longest_s if self.finals_due else min(longest_s, 2 * self._mean_round_s)
 
     @property
     def second_passes(self) -> bool:

@@ -6,6 +6,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from prometheus_client import CollectorRegistry
 
 from service.engine.base import AUTO, DepthChoice, ListenInput, LiveInput, LiveOutput, Samples
@@ -164,7 +165,7 @@ def test_partials_step_back_for_a_final_under_load() -> None:
 
     Round(streams, streams).run(Counting(), FakeClock(), load)
 
-    assert partial.intervals_s == [MAX_PARTIAL_INTERVAL_S]
+    assert partial.intervals_s == [pytest.approx(MAX_PARTIAL_INTERVAL_S - 0.2, abs=0.01)]
 
 
 async def test_streams_are_served_until_nothing_is_due() -> None:
@@ -247,13 +248,18 @@ def test_a_calm_service_decodes_every_chunk_and_has_room_for_second_passes() -> 
     assert load.second_passes
 
 
-def test_a_busy_one_gives_up_second_passes_first_and_partials_never_altogether() -> None:
+@pytest.mark.parametrize("strained", [False, True])
+@pytest.mark.parametrize("round_s", [0.2, 0.4, 5.0])
+def test_a_busy_one_gives_up_second_passes_first_and_partials_never_altogether(
+    round_s: float, *, strained: bool
+) -> None:
     load = LiveLoad()
+    load.strained = strained
     for _ in range(50):
-        load.took(5.0)
+        load.took(round_s)
 
     assert not load.second_passes
-    assert load.partial_interval_s == MAX_PARTIAL_INTERVAL_S
+    assert 0 <= load.partial_interval_s <= max(0, MAX_PARTIAL_INTERVAL_S - load.mean_round_s)
 
 
 def test_one_long_round_is_soon_forgotten() -> None:
