@@ -32,7 +32,9 @@ class CommitRule:
 
     Args:
         method: updates agree on it, attention stays off the edge, or both.
-        agreeing: updates in a row that have to.
+        agreeing: updates in a row that have to ...
+        agreeing_s: ... or two and more over so much audio: under load updates come less often, and
+            two that far apart seldom agree on a guess.
         edge_s: audio at the end that attention must not have reached; the first token that does
             is an update's last, since none behind it could be committed.
         min_logprob: a token below waits for more audio, and those after it with it ...
@@ -47,6 +49,7 @@ class CommitRule:
 
     method: Method = "both"
     agreeing: int = 3
+    agreeing_s: float = 1.1
     edge_s: float = 0.4
     min_logprob: float = -np.inf
     patience_s: float = 2.5
@@ -79,6 +82,14 @@ class Update:
     stopped: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What an update left uncommitted, and the pooled frames there were."""
+
+    tokens: tuple[int, ...]
+    num_rows: int
+
+
 class Committer:
     """Decides for one utterance; keeps what the last update left uncommitted.
 
@@ -91,12 +102,13 @@ class Committer:
         self._rule = rule
         self._edge_rows = rule.edge_s / row_s
         self._patience_rows = rule.patience_s / row_s
-        self._before: tuple[tuple[int, ...], ...] = ()
+        self._agreeing_rows = rule.agreeing_s / row_s
+        self._before: tuple[_Left, ...] = ()
 
     @property
     def tentative(self) -> tuple[int, ...]:
         """Tokens that the last update wrote and nobody committed: a good guess at the next one's."""
-        return self._before[-1] if self._before else ()
+        return self._before[-1].tokens if self._before else ()
 
     def at_edge(self, position_row: float, num_rows: int) -> bool:
         """Say whether attention has come to the end of the audio."""
@@ -105,8 +117,10 @@ class Committer:
     def commit(self, update: Update) -> int:
         """Give how many of an update's tokens to commit, from the first."""
         settled = len(update.tokens) if update.ended else self._settled(update)
-        latest = (*self._before, tuple(update.tokens))[1 - self._rule.agreeing :]
-        self._before = tuple(tokens[settled:] for tokens in latest)
+        latest = (*self._before, _Left(tuple(update.tokens), update.num_rows))
+        self._before = tuple(
+            _Left(one.tokens[settled:], one.num_rows) for one in latest[1 - self._rule.agreeing :]
+        )
         return settled
 
     def _settled(self, update: Update) -> int:
@@ -122,9 +136,14 @@ class Committer:
         return settled
 
     def _agreed(self, update: Update) -> int:
-        if len(self._before) < self._rule.agreeing - 1:
-            return 0
-        return min(_common_prefix(tokens, update.tokens) for tokens in self._before)
+        asked = self._before
+        if len(asked) < self._rule.agreeing - 1:
+            asked = ()
+        for count in range(1, len(self._before) + 1):
+            if update.num_rows - self._before[-count].num_rows >= self._agreeing_rows:
+                asked = self._before[-count:]
+                break
+        return min((_common_prefix(one.tokens, update.tokens) for one in asked), default=0)
 
     def _sure(self, update: Update) -> int:
         rows = update.position_rows or [-np.inf] * len(update.tokens)
