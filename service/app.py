@@ -209,7 +209,12 @@ async def _load_and_stream(
     metrics.process.build_info.labels(release, info.name, str(info.layers_total)).set(1)
     metrics.process.model_ready.set(1)
     logger.info("serving %s, %d layers", info.name, info.layers_total)
-    await scheduler.run(info)
+    try:
+        await scheduler.run(info)
+    except Exception:
+        # Without rounds every stream would hang before a service that calls itself ready.
+        logger.exception("live streams are no longer served")
+        on_load_failed()
 
 
 async def _watch_loop(metrics: Metrics, clock: Clock) -> None:

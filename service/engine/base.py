@@ -21,6 +21,9 @@ Samples = npt.NDArray[np.float32]
 AUTO = "auto"
 """The drop of a caller who leaves the depth to us."""
 
+LADDER = "ladder"
+"""The policy whose plans a stream may move along, and whose word errors are on the card."""
+
 _TOLERANCE_LAYERS = 1e-9
 
 
@@ -30,7 +33,7 @@ class DepthChoice:
 
     drop: float | Literal["auto"] = AUTO
     max_drop: float | None = None
-    policy: str = "ladder"
+    policy: str = LADDER
 
 
 @dataclass(frozen=True, slots=True)

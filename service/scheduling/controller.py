@@ -243,6 +243,10 @@ class BudgetController:
         """Whether everything cheaper than depth has to be given up."""
         return self._strained_until_s is not None
 
+    def is_load(self, reading: Reading) -> bool:
+        """Tell whether latency is made of load, which depth or fewer streams would help."""
+        return reading.busy_ratio >= self._damping.busy_ratio
+
     def tick(self, reading: Reading) -> Decision | None:
         """Take a reading, at a fixed rate, idle or not; give the decision, if there is one."""
         self._follow_demand(reading)
@@ -270,7 +274,7 @@ class BudgetController:
 
     def _made_of_load(self, reading: Reading) -> Reading:
         """Leave of a reading what a law can do something about."""
-        if reading.busy_ratio >= self._damping.busy_ratio:
+        if self.is_load(reading):
             return reading
         if reading.busy_ratio < self._damping.rest_ratio:
             return Reading(reading.at_s, 0.0, 0, 0, reading.busy_ratio)

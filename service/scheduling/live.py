@@ -10,6 +10,7 @@ partial of a stream to come. Nothing is queued here, so nothing here can grow.
 """
 
 import asyncio
+import logging
 from collections.abc import Container, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from service.engine.base import (
     ModelInfo,
     Samples,
 )
-from service.errors import Draining, EngineFailed, ServiceError
+from service.errors import Draining, ServiceError
 from service.metrics import Metrics
 from service.scheduling.clock import Clock
 from service.scheduling.live_load import LiveLoad
@@ -34,6 +35,8 @@ from service.scheduling.load_control import TICK_S as CONTROL_TICK_S
 from service.scheduling.load_control import LoadControl, StreamDial
 from service.scheduling.load_window import RoundSample
 from service.scheduling.workers import WorkerPool
+
+logger = logging.getLogger(__name__)
 
 TICK_S = 0.02
 """Least time between two rounds; packets of several streams come together in it."""
@@ -236,7 +239,10 @@ class LiveScheduler:
         while True:
             # The pool's queue holds files alone, but for a round that waits.
             num_files = self._pool.num_waiting - self._control.round_waits
-            self._control.tick([one.dial for one in self._streams], max(0, num_files))
+            try:
+                self._control.tick([one.dial for one in self._streams], max(0, num_files))
+            except Exception:  # streams go on at the depth they have
+                logger.exception("the controller failed")
             await asyncio.sleep(CONTROL_TICK_S)
 
     async def _wait(self) -> None:
@@ -258,7 +264,9 @@ class LiveScheduler:
             done = await self._pool.submit(
                 self, lambda: current.run(self._engine, self._clock, control.load), urgent=True
             )
-        except EngineFailed as error:
+        except Draining:
+            raise
+        except ServiceError as error:
             control.done()
             for stream in taking:
                 stream.failed(error)

@@ -12,7 +12,8 @@ the depth does.
 CALM_ROUND_S = 0.1
 """A round this short leaves room for second passes ..."""
 MAX_PARTIAL_INTERVAL_S = 0.9
-"""... and partials are no further apart than this, the round that makes them included."""
+"""... and partials are not put off so long that they would be further apart than this; where rounds take half
+of it, they are in every round."""
 FORGETTING = 0.8
 """Share of the old mean that is kept with each new round."""
 
@@ -43,7 +44,8 @@ class LiveLoad:
         """Time from one partial of an utterance to the next; in between it is only encoded."""
         if self._fixed_partial_interval_s:
             return self._fixed_partial_interval_s
-        longest_s = max(0.0, MAX_PARTIAL_INTERVAL_S - self._mean_round_s)
+        # A partial that is put off waits for a round, and for the one that makes it.
+        longest_s = max(0.0, MAX_PARTIAL_INTERVAL_S - 2 * self._mean_round_s)
         if self.strained:
             return longest_s
         if self._mean_round_s <= CALM_ROUND_S:

@@ -85,7 +85,7 @@ class LoadControl:
         self._clock = clock
         self._config = config or ControlConfig(law="fixed")
         self._budget: BudgetController | None = None
-        self._wer_ratios: dict[float, float] = {}
+        self._wer_ratios: dict[tuple[int, ...], float] = {}
         self._submitted_s: float | None = None
         self._door: Door | None = None
         self.num_places_taken: Callable[[], int] = lambda: 0
@@ -101,7 +101,11 @@ class LoadControl:
     def loaded(self, info: ModelInfo) -> None:
         """Learn which depths there are."""
         config, measured = self._config, measured_levels(info)
-        self._wer_ratios = {level.layers: level.wer_ratio for level in measured}
+        self._wer_ratios = {
+            plan.strides: ratio
+            for plan, ratio in zip(info.offered, info.wer_ratios, strict=False)
+            if ratio is not None
+        }
         levels = usable_levels(
             measured,
             # A fixed depth has nothing to fall to, and its floor is where it stands.
@@ -165,7 +169,7 @@ class LoadControl:
                 now_s,
                 reading.latency_s,
                 self.window.rounds(now_s),
-                at_floor=budget.at_floor,
+                at_floor=budget.at_floor and budget.is_load(reading),
                 num_taken=self.num_places_taken(),
             )
         reading = replace(
@@ -182,16 +186,18 @@ class LoadControl:
             ).inc()
         series.measured.set(reading.latency_s)
         series.dimmer.set(budget.dimmer)
-        self._report(budget.level, dials)
+        self._report(budget.level, dials, files_wait=num_waiting_files > 0)
 
-    def _report(self, level: DepthLevel, dials: Sequence[StreamDial]) -> None:
+    def _report(self, level: DepthLevel, dials: Sequence[StreamDial], *, files_wait: bool) -> None:
         drops: dict[str, list[float]] = {"auto": [], "request": []}
         ratios: list[float] = []
         for dial in dials:
             plan = dial.wanted
             drops[dial.source].append(plan.drop)
-            if plan.effective_layers in self._wer_ratios:
-                ratios.append(self._wer_ratios[plan.effective_layers])
+            if plan.strides in self._wer_ratios:
+                ratios.append(self._wer_ratios[plan.strides])
+        if files_wait and not drops["auto"]:
+            drops["auto"].append(level.drop)  # replicas scale on it, whoever makes the load
         for source, values in drops.items():
             self._metrics.requests.drop.labels(source).set(_mean(values, 0.0))
         self._metrics.requests.depth_layers.set(level.layers)

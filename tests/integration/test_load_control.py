@@ -170,7 +170,7 @@ def test_second_passes_and_partials_are_given_up_as_long_as_depth_is() -> None:
     assert hall.control.decide() > 0
     assert not hall.control.load.second_passes
     load = hall.control.load
-    assert load.partial_interval_s == MAX_PARTIAL_INTERVAL_S - load.mean_round_s
+    assert load.partial_interval_s == MAX_PARTIAL_INTERVAL_S - 2 * load.mean_round_s
 
 
 def test_a_client_that_limits_the_drop_gets_the_shallowest_it_admits() -> None:

@@ -85,20 +85,22 @@ def test_auto_stays_within_max_drop() -> None:
     assert plan_of(DepthChoice(AUTO, 0.5), 0.75).effective_layers == 4
 
 
-@pytest.mark.parametrize("policy", ["ladder", "skip"])
 @given(
     decided=st.floats(0, 0.99),
     limit=st.one_of(st.floats(0, 0.99), st.sampled_from([0.0, 0.5, 0.75, 0.875])),
 )
-def test_auto_drops_most_of_what_the_caller_admits(
-    policy: str, decided: float, limit: float
-) -> None:
+def test_auto_drops_most_of_what_the_caller_admits(decided: float, limit: float) -> None:
     """By trying every plan: the engine's are known here."""
-    plan = plan_of(DepthChoice(AUTO, limit, policy), decided)
+    plan = plan_of(DepthChoice(AUTO, limit), decided)
 
     within = [budget for budget in BUDGETS if 1 - budget / 8 <= limit]
     wanted = next((b for b in BUDGETS if b <= 8 * (1 - decided) + 1e-9), BUDGETS[-1])
     assert plan.effective_layers == max(wanted, min(within))
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_load_takes_nothing_of_a_policy_whose_words_were_not_measured(limit: float | None) -> None:
+    assert plan_of(DepthChoice(AUTO, limit, "skip"), 0.5).effective_layers == 8
 
 
 def test_without_a_controller_auto_is_full_depth() -> None:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from service.engine.base import AUTO, DepthChoice, ListenInput, LiveInput, LiveOutput, Samples
 from service.engine.fake import FakeEngine
-from service.errors import ServiceError
+from service.errors import ModelUnusable, ServiceError
 from service.metrics import create_metrics
 from service.scheduling.live import MAX_STEP_STREAMS, LiveScheduler, Round
 from service.scheduling.live_load import CALM_ROUND_S, MAX_PARTIAL_INTERVAL_S, LiveLoad
@@ -80,6 +80,7 @@ class Counting(FakeEngine):
         self.listened: list[int] = []
         self.stepped: list[int] = []
         self.failing = False
+        self.failure: Exception = ZeroDivisionError()
 
     def listen(self, inputs: Sequence[ListenInput]) -> Sequence[Samples]:
         self.listened.append(len(inputs))
@@ -87,7 +88,7 @@ class Counting(FakeEngine):
 
     def step(self, inputs: Sequence[LiveInput]) -> Sequence[LiveOutput]:
         if self.failing:
-            raise ZeroDivisionError
+            raise self.failure
         self.stepped.append(len(inputs))
         return super().step(inputs)
 
@@ -165,7 +166,7 @@ def test_partials_step_back_for_a_final_under_load() -> None:
 
     Round(streams, streams).run(Counting(), FakeClock(), load)
 
-    assert partial.intervals_s == [pytest.approx(MAX_PARTIAL_INTERVAL_S - 0.2, abs=0.01)]
+    assert partial.intervals_s == [pytest.approx(MAX_PARTIAL_INTERVAL_S - 0.4, abs=0.01)]
 
 
 async def test_streams_are_served_until_nothing_is_due() -> None:
@@ -192,9 +193,18 @@ async def test_more_streams_than_fit_into_a_step_all_get_their_turn() -> None:
     assert ahead <= 4
 
 
-async def test_a_round_that_fails_reaches_everybody_in_it_and_the_next_one_runs() -> None:
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (ZeroDivisionError(), "engine_failed"),
+        (ModelUnusable("expected a model, got none"), ModelUnusable.code),
+    ],
+)
+async def test_a_round_that_fails_reaches_everybody_in_it_and_the_next_one_runs(
+    failure: Exception, code: str
+) -> None:
     engine, streams = Counting(), [Scripted() for _ in range(3)]
-    engine.failing = True
+    engine.failing, engine.failure = True, failure
     async with scheduling(engine) as scheduler:
         with ExitStack() as opened:
             for stream in streams:
@@ -207,8 +217,23 @@ async def test_a_round_that_fails_reaches_everybody_in_it_and_the_next_one_runs(
             scheduler.wake()
             await until(lambda: later.num_stepped)
 
-    assert {stream.error.code for stream in streams if stream.error} == {"engine_failed"}
+    assert {stream.error.code for stream in streams if stream.error} == {code}
     assert later.error is None
+
+
+async def test_streams_outlive_a_controller_that_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = Scripted()
+    async with scheduling(Counting()) as scheduler:
+        await until(lambda: scheduler._control.budget is not None)
+        monkeypatch.setattr(scheduler._control, "tick", lambda *_: 1 / 0)
+        await until(lambda: "the controller failed" in caplog.text)
+        with scheduler.open(stream):
+            scheduler.wake()
+            await until(lambda: stream.num_stepped)
+
+    assert stream.error is None
 
 
 async def test_what_was_put_off_is_asked_for_again_without_news() -> None:
@@ -259,7 +284,7 @@ def test_a_busy_one_gives_up_second_passes_first_and_partials_never_altogether(
         load.took(round_s)
 
     assert not load.second_passes
-    assert 0 <= load.partial_interval_s <= max(0, MAX_PARTIAL_INTERVAL_S - load.mean_round_s)
+    assert 0 <= load.partial_interval_s <= max(0, MAX_PARTIAL_INTERVAL_S - 2 * load.mean_round_s)
 
 
 def test_one_long_round_is_soon_forgotten() -> None:
