@@ -60,7 +60,9 @@ class Places:
     @property
     def retry_after_s(self) -> int:
         """Seconds after which a place is likely to be free."""
-        return min(MAX_RETRY_S, max(1, math.ceil(self._mean_work_s / self._num_places)))
+        # Free places may be of no use, when `refuses` says so, and only taken ones become free.
+        num_leaving = min(self._num_places, max(1, self._num_taken))
+        return min(MAX_RETRY_S, max(1, math.ceil(self._mean_work_s / num_leaving)))
 
     @contextmanager
     def hold(self) -> Generator[None]:

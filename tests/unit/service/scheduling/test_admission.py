@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import Draining, Loading, Overloaded, UploadMemoryFull
-from service.scheduling.admission import MAX_RETRY_S, Admission, Phase, UploadMemory
+from service.scheduling.admission import MAX_RETRY_S, Admission, Phase, Places, UploadMemory
 from tests.service_kit import FakeClock
 
 
@@ -82,7 +82,21 @@ def test_the_hint_follows_how_long_requests_take() -> None:
         with admission.work():
             clock.now_s += 20
 
-    assert admission.retry_after_s == pytest.approx(10, abs=1)
+    with admission.work(), admission.work():
+        assert admission.retry_after_s == pytest.approx(10, abs=1)
+
+
+def test_only_places_that_are_taken_become_free() -> None:
+    clock = FakeClock()
+    places = Places(32, clock, refuses=lambda: places.num_taken >= 2)
+    for _ in range(30):
+        with places.hold():
+            clock.now_s += 20
+
+    with places.hold(), places.hold(), pytest.raises(Overloaded) as refused, places.hold():
+        pass
+
+    assert refused.value.retry_after_s == pytest.approx(10, abs=1)
 
 
 def test_the_hint_stays_within_reason() -> None:
