@@ -1,9 +1,13 @@
 """Whether the process lives, and whether it wants work."""
 
-from fastapi import APIRouter
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from service.scheduling.admission import Admission, Phase
+
+SATURATED = "saturated"
 
 
 def health_router(admission: Admission) -> APIRouter:
@@ -20,9 +24,19 @@ def health_router(admission: Admission) -> APIRouter:
         summary="Does the process want work?",
         responses={503: {"description": "Not now; `reason` says why."}},
     )
-    async def readyz() -> JSONResponse:
-        """Answer 503 while loading, saturated or draining: send requests elsewhere."""
+    async def readyz(
+        saturated: Annotated[
+            Literal["ok"] | None,
+            Query(description="`ok` counts a saturated process as ready, for orchestrators."),
+        ] = None,
+    ) -> JSONResponse:
+        """Answer 503 while loading, saturated or draining: send requests elsewhere.
+
+        An orchestrator that takes who is not ready for broken asks with `saturated=ok`.
+        """
         reason = _reason(admission)
+        if saturated == "ok" and reason == SATURATED:
+            reason = None
         if reason is None:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not_ready", "reason": reason}, 503)
@@ -33,4 +47,4 @@ def health_router(admission: Admission) -> APIRouter:
 def _reason(admission: Admission) -> str | None:
     if admission.phase is not Phase.READY:
         return admission.phase.value
-    return "saturated" if admission.saturated else None
+    return SATURATED if admission.saturated else None

@@ -111,6 +111,7 @@ async def test_while_the_model_loads_the_process_lives_and_wants_no_work() -> No
     async with running(engine, wait_for_model=False) as app:
         live = await app.client.get("/livez")
         ready = await app.client.get("/readyz")
+        of_an_orchestrator = await app.client.get("/readyz?saturated=ok")
         early = await app.transcribe()
         models = await app.client.get("/v1/models")
         assert app.sample("asr_model_ready") == 0
@@ -120,6 +121,7 @@ async def test_while_the_model_loads_the_process_lives_and_wants_no_work() -> No
 
     assert live.status_code == 200
     assert (ready.status_code, ready.json()["reason"]) == (503, "loading")
+    assert of_an_orchestrator.json() == ready.json()
     assert (early.status_code, early.json()["error"]["code"]) == (503, "loading")
     assert (models.status_code, models.json()["error"]["code"]) == (503, "loading")
     assert later.status_code == 200
@@ -148,12 +150,14 @@ async def test_a_drain_lets_the_running_finish_and_refuses_the_new() -> None:
 
         app.service.admission.drain()
         ready = await app.client.get("/readyz")
+        of_an_orchestrator = await app.client.get("/readyz?saturated=ok")
         late = await app.transcribe()
         turnstile.let_through(10)
         await app.service.admission.drained()
 
         assert (await request).status_code == 200
         assert (ready.status_code, ready.json()["reason"]) == (503, "draining")
+        assert of_an_orchestrator.json() == ready.json()
         assert (late.status_code, late.json()["error"]["code"]) == (503, "draining")
         assert late.headers["Connection"] == "close"
 

@@ -204,9 +204,12 @@ async def test_readiness_says_when_no_stream_would_be_taken() -> None:
         await client.send(sound((0.1, 0.0)))
         await until(lambda: app.service.admission.streams.full)
         answer = await http.get(url)
+        of_an_orchestrator = await http.get(url, params={"saturated": "ok"})
+        misspelt = await http.get(url, params={"saturated": "fine"})
 
     assert before == 200
     assert (answer.status_code, answer.json()["reason"]) == (503, "saturated")
+    assert (of_an_orchestrator.status_code, misspelt.status_code) == (200, 422)
 
 
 async def test_a_model_that_does_not_stream_says_so() -> None:

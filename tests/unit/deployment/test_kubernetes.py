@@ -180,7 +180,12 @@ def test_probes_ask_routes_that_mean_them() -> None:
         for name in ("startup", "readiness", "liveness")
     }
 
-    assert asked == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}
+    ready = "/readyz?saturated=ok"
+    assert asked == {"startup": ready, "readiness": ready, "liveness": "/livez"}
+
+
+def test_a_disruption_budget_holds_for_pods_that_are_not_ready_too() -> None:
+    assert read("base/disruption.yaml")["spec"]["unhealthyPodEvictionPolicy"] == "IfHealthyBudget"
 
 
 def test_every_setting_that_is_given_is_one_of_the_service() -> None:
