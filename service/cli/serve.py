@@ -7,6 +7,7 @@ import asyncio
 import logging
 import ssl
 import time
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -37,7 +38,7 @@ def serve(settings: Settings, engine: Engine) -> int:
         engine: not loaded yet.
 
     Returns:
-        0, or 1 when the model could not be loaded.
+        0, or 1 when the model could not be loaded or the server could not start.
     """
     logger.info("settings: %s", settings.model_dump())
     warn_of_open_doors(settings)
@@ -46,8 +47,10 @@ def serve(settings: Settings, engine: Engine) -> int:
     service = create_service(settings, engine, CollectorRegistry(), time.monotonic, load_failed.set)
     config = server_config(service.app, settings)
     server = DrainingServer(config, service.admission, settings.shutdown_grace_s)
-    asyncio.run(server.serve_until(load_failed))
-    return 1 if load_failed.is_set() else 0
+    # SystemExit is how some releases of uvicorn give up a start, others return; all have said why.
+    with suppress(SystemExit):
+        asyncio.run(server.serve_until(load_failed))
+    return 1 if load_failed.is_set() or server.never_started else 0
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -126,6 +129,11 @@ class DrainingServer(uvicorn.Server):
         self._admission = admission
         self._grace_s = grace_s
         self._draining: asyncio.Task[None] | None = None
+
+    @property
+    def never_started(self) -> bool:
+        """Whether it has not begun to serve although nobody told it to stop."""
+        return not self.started and self._draining is None
 
     async def serve_until(self, failed: asyncio.Event) -> None:
         """Serve until a signal comes or the event is set."""

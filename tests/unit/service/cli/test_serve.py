@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,25 @@ def test_a_model_that_cannot_be_loaded_ends_the_process_with_an_error() -> None:
         raise ModelUnusable("no such model")
 
     assert serve(Settings(port=0), FakeEngine(before_load=fail)) == 1
+
+
+@pytest.mark.parametrize("taken", ["port", "metrics_port"])
+def test_a_port_that_is_taken_ends_the_process_with_an_error(taken: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ports = {"port": 0, taken: other.getsockname()[1]}
+
+        assert serve(Settings.model_validate(ports), FakeEngine()) == 1
+
+
+async def test_a_server_that_was_told_to_stop_before_it_started_has_not_failed() -> None:
+    server = server_of(ready())
+    failed_before = server.never_started
+
+    server.handle_exit(15, None)
+    await until(lambda: server.should_exit)
+
+    assert failed_before
+    assert not server.never_started
 
 
 def test_a_clients_word_on_its_address_counts_only_behind_a_trusted_proxy() -> None:
