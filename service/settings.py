@@ -82,7 +82,9 @@ class Settings(BaseSettings):
         default=True, description="Whether /metrics is given to callers without a key."
     )
     reserved_streams: int = Field(
-        default=0, ge=0, description="Of max_streams, those that only priority keys take."
+        default=0,
+        ge=0,
+        description="Of max_streams, those that only priority keys take; early refusal is for all.",
     )
     allowed_origins: str = Field(
         default="",

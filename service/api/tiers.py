@@ -5,7 +5,10 @@ is not,
 
 - a caller of the tier `standard` may not pin a deeper one, by `drop` or by `max_drop`: such a
   request is refused, as an explicit drop is never changed silently;
-- a caller of the tier `priority` may; and streams have places that are kept for it.
+- a caller of the tier `priority` may.
+
+Of the places of streams, some may be kept for `priority`. That is a matter of their number alone:
+when the door shuts earlier, since one more stream would make the others late, it shuts for all.
 
 A stream that pinned its depth before the load came keeps it.
 """
@@ -58,6 +61,9 @@ class Privileges:
 
     def check_place(self, caller: Caller) -> None:
         """Let a caller take a stream's place, or keep it for those it is reserved for.
+
+        Only the number of places counts here; whether there is room for one more stream is asked,
+        of callers of any tier, when the place is taken.
 
         Raises:
             Overloaded: the places left are reserved.

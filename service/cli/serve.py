@@ -42,6 +42,7 @@ def serve(settings: Settings, engine: Engine) -> int:
     """
     logger.info("settings: %s", settings.model_dump())
     warn_of_open_doors(settings)
+    warn_of_idle_reserve(settings)
     check_tls(settings)
     load_failed = asyncio.Event()
     service = create_service(settings, engine, CollectorRegistry(), time.monotonic, load_failed.set)
@@ -110,6 +111,16 @@ def warn_of_open_doors(settings: Settings) -> None:
         logger.warning("no API keys are set: whoever reaches %s may use it", settings.host)
     elif settings.tls_certificate is None and not settings.trusted_proxies:
         logger.warning("keys come in unencrypted unless a proxy that speaks TLS stands before us")
+
+
+def warn_of_idle_reserve(settings: Settings) -> None:
+    """Say in the log when places are reserved for keys that nobody can have."""
+    keyed = settings.api_keys_file is not None or settings.api_keys is not None
+    if settings.reserved_streams and not keyed:
+        logger.warning(
+            "reserved_streams=%d keeps nothing: without API keys everybody may take every place",
+            settings.reserved_streams,
+        )
 
 
 class DrainingServer(uvicorn.Server):

@@ -60,6 +60,15 @@ def test_what_is_not_on_offer_is_refused_to_all(caller: Caller) -> None:
         privileges().check_depth(caller, DepthChoice(0.5, max_drop=0.25))
 
 
+def test_a_door_that_shuts_before_the_places_are_taken_shuts_for_priority_too() -> None:
+    places = Places(2, FakeClock(), refuses=lambda: True)
+
+    for caller in (STANDARD, PRIORITY):
+        privileges(places=places).check_place(caller)
+        with pytest.raises(Overloaded, match="room for one more"), places.hold():
+            pass
+
+
 def test_the_last_places_are_kept_for_priority() -> None:
     places = Places(2, FakeClock())
     privileges(places=places).check_place(STANDARD)

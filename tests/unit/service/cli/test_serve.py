@@ -12,6 +12,7 @@ from service.cli.serve import (
     check_tls,
     serve,
     server_config,
+    warn_of_idle_reserve,
     warn_of_open_doors,
 )
 from service.engine.fake import FakeEngine
@@ -131,6 +132,23 @@ def test_open_doors_are_said_to_be_open(
 
     assert len(caplog.messages) == bool(warning)
     assert warning in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "warns"),
+    [
+        ({}, False),
+        ({"reserved_streams": "2"}, True),
+        ({"reserved_streams": "2", "api_keys": KEYS}, False),
+        ({"reserved_streams": "2", "api_keys_file": "keys"}, False),
+    ],
+)
+def test_places_that_are_reserved_for_nobody_are_said_to_be_so(
+    settings: dict[str, str], warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_idle_reserve(Settings.model_validate(settings))
+
+    assert ("reserved_streams=2 keeps nothing" in caplog.text) is warns
 
 
 @pytest.mark.parametrize("content", [None, "", "# nothing but this\n", "web:standard:short"])
