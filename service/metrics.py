@@ -116,6 +116,7 @@ def _begin_at_zero(metrics: Metrics) -> None:
     for promise in ("lag", "first_partial", "final"):
         metrics.requests.slo_violations.labels(promise)
     metrics.streams.dropped_audio.labels("overload")
+    metrics.streams.active.labels("native")  # an autoscaler takes no series for no answer
 
 
 class _Maker:
@@ -249,7 +250,12 @@ def _step_series(make: _Maker) -> StepSeries:
 
 def _stream_series(make: _Maker) -> StreamSeries:
     return StreamSeries(
-        active=make.gauge("asr_streams_active", "Streams that are open.", ("dialect",)),
+        active=make.gauge(
+            "asr_streams_active",
+            "Streams that hold a place: from their first audio to their end. Sockets that are open "
+            "and have said nothing do not count.",
+            ("dialect",),
+        ),
         total=make.counter(
             "asr_streams_total", "Streams by how they ended.", ("dialect", "close_reason")
         ),

@@ -70,8 +70,6 @@ class StreamRoute:
 
     async def serve(self, websocket: WebSocket, dialect: Dialect) -> None:
         """Talk to one client from the handshake to the close."""
-        active = self.metrics.streams.active.labels(dialect.name)
-        active.inc()
         reason = ClientGone.code  # of a stream that is cancelled
         account = StreamAccount(dialect.name, websocket.scope, self.clock())
         # Never echoed: what else a client offers may be its key.
@@ -80,7 +78,6 @@ class StreamRoute:
             await websocket.accept(dialect.subprotocol if offered else None)
             reason = await self._serve_accepted(websocket, dialect, account)
         finally:
-            active.dec()
             self.metrics.streams.total.labels(dialect.name, reason).inc()
             account.log(reason, self.clock())
 
@@ -114,6 +111,8 @@ class StreamRoute:
         def take_place() -> None:
             privileges.check_place(caller)
             place.enter_context(admission.streams.hold())
+            active = self.metrics.streams.active.labels(dialect.name)
+            place.enter_context(active.track_inprogress())
 
         with admission.enter(admission.streams), self.sockets.hold(), ExitStack() as place:
             privileges.check_place(caller)

@@ -109,11 +109,12 @@ async def test_frames_before_the_handshake_is_over_are_no_fault_of_ours(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with serving() as app:
+    given_up = {"dialect": "native", "close_reason": "client_too_slow"}
+    async with serving(stream_first_message_s=1.0) as app:
         with socket.create_connection(("127.0.0.1", app.port)) as rude:
             rude.setblocking(False)
             await loop.sock_sendall(rude, UPGRADE + b"\x81\x80\x00\x00\x00\x00" * 1_000)
-            await until(lambda: app.sample("asr_streams_active", dialect="native") == 0)
+            await until(lambda: app.sample("asr_streams_total", **given_up))
         other = await app.transcribe(SENTENCE)
 
     assert other.text.startswith("alpha bravo")

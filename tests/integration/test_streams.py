@@ -241,15 +241,41 @@ async def test_the_asyncapi_document_names_every_message() -> None:
     }
 
 
+async def test_a_stream_is_active_from_its_first_audio_to_its_end() -> None:
+    async with serving() as app:
+        at_rest = app.sample("asr_streams_active", dialect="native")
+        silent = await app.connect()
+        client = await app.connect()
+        await silent.read_until("ready")
+        await client.read_until("ready")
+        open_only = app.sample("asr_streams_active", dialect="native")
+        await client.send(sound((0.1, 0.0)))
+        await until(lambda: app.service.admission.streams.num_taken)
+        speaking = app.sample("asr_streams_active", dialect="native")
+        await client.send({"type": "stop"})
+        await client.read_to_end()
+        await until(lambda: app.sample("asr_streams_active", dialect="native") == 0)
+
+    assert (at_rest, open_only, speaking) == (0, 0, 1)
+
+
+async def test_a_stream_that_found_no_place_was_never_active() -> None:
+    async with serving(max_streams=1) as app:
+        first, second = await app.connect(), await app.connect()
+        await first.send(sound((0.1, 0.0)))
+        await until(lambda: app.service.admission.streams.num_taken)
+        await second.send(sound((0.1, 0.0)))
+
+        assert await second.read_to_end() == 1013
+        assert app.sample("asr_streams_active", dialect="native") == 1
+
+
 async def test_metrics_tell_of_streams() -> None:
     async with serving() as app:
         client = await app.connect("drop=0.5")
-        await client.read()
-        active = app.sample("asr_streams_active", dialect="native")
         await client.send(*packets(SENTENCE), {"type": "stop"})
         await client.read_to_end()
 
-        assert active == 1
         assert app.sample("asr_stream_final_seconds_count") == 1
         assert app.sample("asr_stream_first_partial_seconds_count") == 1
         assert app.sample("asr_audio_seconds_total", endpoint="stream", depth="4")
