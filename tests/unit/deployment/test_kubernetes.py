@@ -38,11 +38,11 @@ def sources() -> list[Path]:
 
 
 @cache
-def rendered(overlay: str) -> list[Manifest]:
+def rendered(overlay: str, folder: Path = K8S) -> list[Manifest]:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("expected kubectl to render overlays, got none; the sources are still read")
-    command = [kubectl, "kustomize", str(K8S / "overlays" / overlay)]
+    command = [kubectl, "kustomize", str(folder / "overlays" / overlay)]
     printed = subprocess.run(command, capture_output=True, check=True).stdout
     return [one for one in yaml.safe_load_all(printed) if one]
 
@@ -284,7 +284,34 @@ def test_custom_resources_have_the_fields_that_their_operators_need() -> None:
     for trigger in scaled["spec"]["triggers"]:
         assert trigger["type"] == "prometheus"
         assert trigger["metricType"] == "AverageValue"
-        assert trigger["metadata"].keys() == {"serverAddress", "query", "threshold"}
+        assert trigger["metadata"].keys() == {
+            *("serverAddress", "query", "threshold", "ignoreNullValues")
+        }
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
+
+
+def test_keda_counts_the_pods_of_its_own_namespace_alone() -> None:
+    overlay = read("overlays/cpu-keda/kustomization.yaml")
+    sources = [
+        one["metadata"] for one in read("components/keda/scaled-object.yaml")["spec"]["triggers"]
+    ]
+    scaled = kind("ScaledObject", rendered("cpu-keda"))
+
+    for trigger in [*sources, *(one["metadata"] for one in scaled["spec"]["triggers"])]:
+        assert f'{{namespace="{overlay["namespace"]}",' in trigger["query"]
+    assert scaled["metadata"]["namespace"] == overlay["namespace"]
+
+
+def test_keda_asks_for_the_namespace_that_an_overlay_of_ones_own_names(tmp_path: Path) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    path = tmp_path / "k8s" / "overlays" / "cpu-keda" / "kustomization.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("namespace: elastic-asr", "namespace: captions"), encoding="utf-8")
+
+    scaled = kind("ScaledObject", rendered("cpu-keda", tmp_path / "k8s"))
+
+    for trigger in scaled["spec"]["triggers"]:
+        assert '{namespace="captions",job="elastic-asr"' in trigger["metadata"]["query"]
 
 
 def test_keda_takes_the_place_of_the_autoscaler() -> None:
