@@ -1,7 +1,8 @@
-"""Counts and logs every request and stream, one line each; plain ASGI, so nothing is buffered."""
+"""Logs every request and stream, one line each, and counts; plain ASGI, so nothing is buffered."""
 
 import logging
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,10 @@ logger = logging.getLogger(__name__)
 
 ENDPOINTS = {"/transcribe": "transcribe", "/v1/models": "models"}
 """Paths that are counted, and the name each has in metrics: a closed set."""
+QUIET_PATHS = frozenset({"/livez", "/metrics", "/readyz"})
+"""Asked every few seconds by probes and scrapers: a line of level debug, unless they are refused."""
+MAX_PATH_CHARS = 200
+"""Of a path in a log line, which anybody may make up."""
 
 _CANCELLED_STATUS = 499
 _FIRST_ERROR_STATUS = 400
@@ -32,8 +37,7 @@ class RequestAccounts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request through and note its status and time."""
-        endpoint = ENDPOINTS.get(scope.get("path", ""))
-        if scope["type"] != "http" or endpoint is None:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started_s = self._clock()
@@ -48,24 +52,9 @@ class RequestAccounts:
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
-            self._metrics.requests.outcomes.labels(endpoint, outcome_of(status)).inc()
-            took_s = self._clock() - started_s
-            method, path = scope["method"], scope["path"]
-            logger.info(
-                "%s %s -> %d in %.3f s",
-                method,
-                path,
-                status,
-                took_s,
-                extra=fields(
-                    method=method,
-                    path=path,
-                    status=status,
-                    duration_s=round(took_s, 4),
-                    key_name=name_of(scope),
-                    client=address_of(scope),
-                ),
-            )
+            if endpoint := ENDPOINTS.get(scope["path"]):
+                self._metrics.requests.outcomes.labels(endpoint, outcome_of(status)).inc()
+            _log(scope, status, self._clock() - started_s)
 
 
 @dataclass(slots=True)
@@ -110,6 +99,29 @@ class StreamAccount:
                 client=address_of(self.scope),
             ),
         )
+
+
+def _log(scope: Scope, status: int, took_s: float) -> None:
+    is_refused = _FIRST_ERROR_STATUS <= status < _FIRST_FAULT_STATUS
+    is_quiet = scope["path"] in QUIET_PATHS and not is_refused
+    # Quoted again: line feeds and the like came in as %0A and would begin a line of their own.
+    method, path = scope["method"], quote(scope["path"], errors="replace")[:MAX_PATH_CHARS]
+    logger.log(
+        logging.DEBUG if is_quiet else logging.INFO,
+        "%s %s -> %d in %.3f s",
+        method,
+        path,
+        status,
+        took_s,
+        extra=fields(
+            method=method,
+            path=path,
+            status=status,
+            duration_s=round(took_s, 4),
+            key_name=name_of(scope),
+            client=address_of(scope),
+        ),
+    )
 
 
 def address_of(scope: Scope) -> str | None:

@@ -45,13 +45,15 @@ def test_every_line_is_an_object_and_none_holds_keys_or_words() -> None:
     events: list[dict[str, Any]] = [json.loads(line) for line in lines]
     assert all({"time", "level", "logger", "message"} <= event.keys() for event in events)
     assert any(event["message"].startswith("settings: ") for event in events)
-    (request,) = [event for event in events if "status" in event]
+    requests = [event for event in events if "status" in event]
+    (request,) = [event for event in requests if event["path"] == "/transcribe"]
     assert (request["request_id"], request["status"], request["path"], request["key_name"]) == (
         "trace-7",
         200,
         "/transcribe",
         "page",
     )
+    assert {event["level"] for event in requests if event["path"] == "/readyz"} == {"debug"}
     ended = [event for event in events if "close_reason" in event]
     assert [event["close_reason"] for event in ended] == ["stop", "unauthenticated"]
     assert (ended[0]["layers"], ended[0]["key_name"]) == (4.0, "page")

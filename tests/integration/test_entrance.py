@@ -170,6 +170,18 @@ async def test_no_key_in_any_log_line_and_the_name_in_its_own(
     assert [name for name in named if name] == ["web", "web"]
 
 
+@pytest.mark.parametrize("path", ["/transcribe", "/v1/models", "/no/such/path", "/metrics"])
+async def test_a_wrong_key_leaves_a_line_wherever_it_asks(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(api_keys=KEYS, metrics_open=False) as app:
+        await app.client.get(path, headers={"X-API-Key": "wrong-key-of-a-test"})
+
+    lines = [one.getMessage() for one in caplog.records if one.name == "service.api.accounts"]
+    assert [line.partition(" in ")[0] for line in lines] == [f"GET {path} -> 401"]
+
+
 async def test_under_load_full_depth_is_for_priority_keys_alone() -> None:
     async with serving(api_keys=KEYS) as app:
         decide(app, 0.5)
