@@ -70,12 +70,15 @@ class Entrance:
 
         Raises:
             Unauthenticated: no key was shown, or one that is none of ours.
-            RateLimited: the caller, or whoever guesses keys from an address, asks too often.
+            RateLimited: the caller asks too often, or too many wrong keys came from an address.
         """
         caller = ANYBODY
         if len(self.keys):
             key = shown_key(Headers(scope=scope))
             found = None if key is None else self.keys.find(key)
+            # Looked up although the address may have used up its tokens: everybody behind one proxy
+            # or one household's router has the same, and one wrong key a while would lock them out.
+            # That leaves guesses their pace; what makes them hopeless is the length of keys.
             if found is None:
                 self.metrics.requests.auth_failures.inc()
                 self._count(_network(scope))

@@ -324,7 +324,7 @@ async def test_a_key_is_limited_by_itself_wherever_it_asks_from() -> None:
     assert [answer.status_code for answer in answers] == [200, 429, 200]
 
 
-async def test_whoever_guesses_keys_is_limited_by_address() -> None:
+async def test_wrong_keys_use_up_their_address_but_lock_out_no_right_key_behind_it() -> None:
     async with running(api_keys=KEYS, rate_limit_per_minute=1, rate_limit_burst=2) as app:
         guesses = [
             await app.client.get("/v1/models", headers={"X-API-Key": f"guess-number-{number}"})
