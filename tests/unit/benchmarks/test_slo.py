@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.hardware import read_environment
+from benchmarks.hardware import Commit, read_environment
 from benchmarks.record import Run, missing_keys
 from benchmarks.slo import told
 from benchmarks.slo_capacity import CLOSE_ENOUGH, MOST_STREAMS, most_streams
@@ -152,7 +152,7 @@ def test_a_run_goes_on_where_it_stopped_and_tries_failed_cells_again(tmp_path: P
     stored = json.loads(path.read_text())
     assert missing_keys(stored) == []
     assert [row["streams"] for row in stored["results"]] == [3, 4]
-    assert again.finished("good") == {"cell": "good", "streams": 3}
+    assert again.finished("good") == stored["results"][0]
     assert Results(path, RUN).finished("other") is None
 
 
@@ -161,6 +161,53 @@ def test_another_way_of_measuring_needs_another_file(tmp_path: Path) -> None:
 
     with pytest.raises(SystemExit, match=r"expected the options .* got others: \['seconds'\]"):
         Results(tmp_path / "slo.json", replace(RUN, config={"seconds": 45.0}))
+
+
+def at_commit(sha: str, *, dirty: bool = False) -> Run:
+    return replace(RUN, environment=replace(RUN.environment, commit=Commit(sha, dirty)))
+
+
+def test_a_row_says_which_commit_it_was_measured_at(tmp_path: Path) -> None:
+    results = Results(tmp_path / "slo.json", at_commit("a" * 40))
+
+    results.add({"cell": "good"})
+
+    (row,) = json.loads((tmp_path / "slo.json").read_text())["results"]
+    assert row["commit"] == {"sha": "a" * 40, "dirty": False}
+
+
+@pytest.mark.parametrize("run", [at_commit("b" * 40), at_commit("a" * 40, dirty=True), RUN])
+def test_rows_of_another_commit_stay_in_their_own_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "slo.json"
+    Results(path, at_commit("a" * 40)).add({"cell": "good"})
+    before = path.read_text()
+
+    with pytest.raises(SystemExit, match=rf"expected rows of .*, got 'good' of {'a' * 40};"):
+        Results(path, run)
+
+    assert path.read_text() == before
+
+
+def test_a_row_that_says_no_commit_is_of_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "slo.json"
+    Results(path, at_commit("a" * 40)).add({"cell": "good"})
+    stored = json.loads(path.read_text())
+    del stored["results"][0]["commit"]
+    path.write_text(json.dumps(stored))
+
+    with pytest.raises(SystemExit, match="got 'good' of no commit;"):
+        Results(path, at_commit("a" * 40))
+
+
+def test_rows_of_another_machine_stay_in_their_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "slo.json"
+    Results(path, RUN).add({"cell": "good"})
+    hardware = replace(RUN.environment.hardware, usable_cores=64, processor="another")
+
+    with pytest.raises(
+        SystemExit, match=r"expected the machine .*: \['processor', 'usable_cores'\]"
+    ):
+        Results(path, replace(RUN, environment=replace(RUN.environment, hardware=hardware)))
 
 
 def test_words_are_heard_once_and_kept(tmp_path: Path) -> None:
