@@ -76,7 +76,7 @@ def _changes(before: Mapping[str, object], now: Mapping[str, object]) -> list[st
     return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
-def _told(commit: Mapping[str, Any] | None) -> str:
+def _told(commit: Mapping[str, Any] | None) -> str:  # Any: JSON
     if commit is None:
         return "no commit"
     return f"{commit['sha']}{' and changes' if commit['dirty'] else ''}"
