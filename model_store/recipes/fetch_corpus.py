@@ -9,6 +9,7 @@ What is there already is not fetched again. torchaudio has to match the torch be
 
 import argparse
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,9 @@ import soundfile
 from model_store.errors import RunConfigError
 from model_store.recipes.make_manifest import IGNORED, librispeech
 from model_store.training.manifest import Utterance, write_manifest
+
+UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+"""Characters that a file's name does without."""
 
 
 def main() -> None:
@@ -58,10 +62,11 @@ def fetch_tedlium(split: str, out: Path) -> Path:
     folder.mkdir(exist_ok=True)
 
     def cut() -> Iterator[Utterance]:
-        for waveform_CS, rate_hz, transcript, talk, speaker, number in segments:
+        # The last field is the STM label, the same for a whole talk: a segment's place names it.
+        for place, (waveform_CS, rate_hz, transcript, talk, speaker, _) in enumerate(segments):
             if transcript.strip() == IGNORED:
                 continue
-            path = folder / f"{talk}-{number}.flac"
+            path = folder / f"{UNSAFE.sub('_', str(talk))}-{place:06d}.flac"
             soundfile.write(path, waveform_CS[0].numpy(), rate_hz)
             text = " ".join(transcript.replace("<unk>", " ").split()).replace(" '", "'")
             seconds = waveform_CS.shape[1] / rate_hz

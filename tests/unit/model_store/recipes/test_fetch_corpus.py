@@ -43,9 +43,11 @@ def test_segments_of_tedlium_that_are_scored_are_cut_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     talk = torch.linspace(-0.5, 0.5, 16_000)[None]
+    label = "<o,f0,male>"  # of the talk, not of the segment
     segments = [
-        (talk, 16_000, "so <unk> it 's here\n", "Talk", "S1", 0),
-        (talk, 16_000, "ignore_time_segment_in_scoring\n", "Talk", "S1", 1),
+        (talk, 16_000, "so <unk> it 's here\n", "A/Talk", "S1", label),
+        (talk, 16_000, "ignore_time_segment_in_scoring\n", "A/Talk", "S1", label),
+        (talk[:, :8_000], 16_000, "and gone\n", "A/Talk", "S1", label),
     ]
 
     def fetch(root: Path, *, release: str, subset: str, download: bool) -> list[tuple[object, ...]]:
@@ -54,11 +56,12 @@ def test_segments_of_tedlium_that_are_scored_are_cut_out(
 
     data_sets(monkeypatch).TEDLIUM = fetch  # type: ignore[attr-defined]
 
-    (item,) = read_manifest(fetch_tedlium("test", tmp_path))
+    items = read_manifest(fetch_tedlium("test", tmp_path))
 
-    assert item.transcript == "so it's here"
-    assert item.seconds == 1.0
-    assert soundfile.info(item.path).frames == 16_000
+    assert [item.transcript for item in items] == ["so it's here", "and gone"]
+    assert [item.seconds for item in items] == [1.0, 0.5]
+    assert [soundfile.info(item.path).frames for item in items] == [16_000, 8_000]
+    assert [item.path.name for item in items] == ["A_Talk-000000.flac", "A_Talk-000002.flac"]
 
 
 def test_without_torchaudio_the_extra_is_named(
