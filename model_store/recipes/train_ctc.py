@@ -82,9 +82,13 @@ def train(
     out: Path,
     ranks: Ranks,
 ) -> None:
-    """Train from the step reached to the last one; the tokens lie in `out` already."""
+    """Train from the step reached to the last one; the tokens lie in `out` already.
+
+    The ranks share `batch_s`, so that a step is as large and a run as long on any number of them.
+    """
     tokenizer = Tokenizer.from_file(out / TOKENS_FILE)
-    batches = SpokenBatches(utterances, tokenizer, student, config.data.batch_s, config.seed)
+    batch_s = config.data.batch_s / ranks.size
+    batches = SpokenBatches(utterances, tokenizer, student, batch_s, config.seed)
 
     def report(step: int, trained: CtcModule) -> None:
         del step

@@ -1,15 +1,15 @@
 """Several processes that train one student, as `torchrun` starts them; alone, all of it is nothing.
 
 Every rank holds the whole student, hears batches of its own and averages gradients with the others.
-The depth of a step is drawn alike on all of them, so a parameter has a gradient everywhere or
-nowhere, and nothing has to look for unused ones.
+The depth of a step is drawn alike on all of them, so that a parameter has a gradient everywhere or
+nowhere; where a short utterance leaves one out, its gradient there is zero.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,22 @@ class Ranks:
         return self.place == 0
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the ranks, in one message."""
+        """Replace every gradient by its mean over the ranks; one that a rank lacks is zero there.
+
+        What no rank has a gradient of stays without.
+        """
         if self.size == 1:
             return
-        found = [p.grad for p in parameters if p.grad is not None]
+        trained = list(parameters)
+        present = torch.tensor([p.grad is not None for p in trained], dtype=torch.int32)
+        present = present.to(trained[0].device)
+        distributed.all_reduce(present, distributed.ReduceOp.MAX)
+        found: list[Tensor] = []
+        for parameter, anywhere in zip(trained, present.tolist(), strict=True):
+            if anywhere:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                found.append(parameter.grad)
         flat = torch.cat([gradient.flatten() for gradient in found])
         distributed.all_reduce(flat)
         flat /= self.size
