@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -155,9 +156,11 @@ class Trainer(Generic[StudentT, BatchT]):
         progress = self._step / optimiser.steps
         for group in self._optimiser.param_groups:
             group["lr"] = group["peak"] * learning_rate(self._step, optimiser)
-        # All ranks draw alike: one schedule a step, so that each parameter has a gradient on all or none.
+        # All ranks draw alike: one schedule a step.
         num_frames = self._ranks.largest(batch.num_frames)
         schedule, chunk_frames = self._sampler.draw(progress, num_frames)
+        # Dropout draws from torch's own generator, which no checkpoint keeps: each step seeds it.
+        torch.manual_seed(step_seed(self._config.seed, self._step, self._ranks.place))
         self._student.train()
         loss, parts = self._objective(
             self._student, batch, Depth(schedule, chunk_frames), self._config.loss, self._draw
@@ -222,7 +225,7 @@ class Trainer(Generic[StudentT, BatchT]):
         for name, parameter in self._student.named_parameters():
             if id(parameter) in trained and f"exp_avg.{name}" in state:
                 self._optimiser.state[parameter] = {
-                    moment: state[f"{moment}.{name}"]
+                    moment: state[f"{moment}.{name}"].to(parameter.device)
                     for moment in ("step", "exp_avg", "exp_avg_sq")
                 }
         self._draw.set_state(state["generator"])
@@ -263,6 +266,11 @@ def learning_rate(step: int, config: OptimiserConfig) -> float:
         return math.sqrt(max(1, config.warmup_steps) / (step + 1))
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def step_seed(seed: int, step: int, place: int) -> int:
+    """Give what a step's dropout is drawn from on the rank at this place."""
+    return int(np.random.SeedSequence((seed, step, place)).generate_state(1, np.uint64)[0])
 
 
 def num_layers_of(student: nn.Module) -> int:

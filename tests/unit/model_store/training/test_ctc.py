@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from model_store.backbones.conformer import Conformer, ConformerConfig
 from model_store.checkpoint import load_checkpoint
 from model_store.depth import DepthPlan, DepthSchedule
 from model_store.errors import RunConfigError
+from model_store.recipes import train_ctc
 from model_store.recipes.train_ctc import TOKENS_FILE, prepare_tokens, train
 from model_store.text.tokens import Tokenizer
 from model_store.training.config import (
@@ -28,10 +30,10 @@ from model_store.training.config import (
     SamplingConfig,
 )
 from model_store.training.ctc import CtcBatch, CtcObjective, SpokenBatches, states_at_exits
-from model_store.training.loop import STATE_FILE, learning_rate
+from model_store.training.loop import STATE_FILE, Trainer, learning_rate
 from model_store.training.manifest import Utterance, write_manifest
 from model_store.training.objective import Depth
-from model_store.training.ranks import ALONE
+from model_store.training.ranks import ALONE, Ranks
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -69,9 +71,9 @@ METHODS = {
 }
 
 
-def conformer(seed: int = 0) -> Conformer:
+def conformer(seed: int = 0, **changes: Any) -> Conformer:
     torch.manual_seed(seed)
-    return Conformer(TINY)
+    return Conformer(dataclasses.replace(TINY, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +97,11 @@ def tokens(spoken: list[Utterance], tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def trained(spoken: list[Utterance], tokens: Path, run: RunConfig, out: Path) -> Conformer:
+def trained(
+    spoken: list[Utterance], tokens: Path, run: RunConfig, out: Path, **changes: Any
+) -> Conformer:
     prepare_tokens(spoken, tokens, out, TINY.vocabulary)
-    student, teacher = conformer(), conformer(9).eval() if run.loss.kl else None
+    student, teacher = conformer(**changes), conformer(9).eval() if run.loss.kl else None
     train(student, teacher, spoken, run, out, ALONE)
     return student
 
@@ -193,12 +197,46 @@ def test_an_interrupted_run_arrives_where_an_uninterrupted_one_does(
     run = METHODS["dropping"]
     shorter = dataclasses.replace(run, optimiser=dataclasses.replace(run.optimiser, steps=2))
 
-    trained(spoken, tokens, run, tmp_path / "whole")
-    trained(spoken, tokens, shorter, tmp_path / "parts")
-    trained(spoken, tokens, run, tmp_path / "parts")
+    trained(spoken, tokens, run, tmp_path / "whole", dropout=0.1)
+    trained(spoken, tokens, shorter, tmp_path / "parts", dropout=0.1)
+    trained(spoken, tokens, run, tmp_path / "parts", dropout=0.1)
 
     whole, parts = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "parts"))
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_goes_on_where_its_parameters_are(
+    spoken: list[Utterance], tokens: Path, tmp_path: Path
+) -> None:
+    run = METHODS["dropping"]
+    shorter = dataclasses.replace(run, optimiser=dataclasses.replace(run.optimiser, steps=2))
+    prepare_tokens(spoken, tokens, tmp_path, TINY.vocabulary)
+
+    for part in (shorter, run):
+        train(conformer().cuda(), None, spoken, part, tmp_path, ALONE)
+
+    assert len((tmp_path / "log.jsonl").read_text("utf-8").splitlines()) == 3
+
+
+def test_the_ranks_share_a_step(
+    spoken: list[Utterance], tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard_s: list[float] = []
+
+    class Recorded(SpokenBatches):
+        def __init__(self, *given: Any) -> None:
+            heard_s.append(given[3])
+            super().__init__(*given)
+
+    monkeypatch.setattr(train_ctc, "SpokenBatches", Recorded)
+    monkeypatch.setattr(Trainer, "run", lambda _: None)
+    prepare_tokens(spoken, tokens, tmp_path, TINY.vocabulary)
+
+    for ranks in (ALONE, Ranks(1, 4)):
+        train(conformer(), None, spoken, METHODS["static"], tmp_path, ranks)
+
+    assert heard_s == [4.0, 1.0]
 
 
 def test_noam_rises_to_its_peak_and_falls_by_the_root() -> None:
