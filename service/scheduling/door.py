@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from service.scheduling.load_window import RoundSample
 from service.scheduling.slack import StepProfile
 
-SPEECH_SCALE = 1.6
+SPEECH_SCALE = 2.4
 """Steps over many who speak take that much longer than the profile, measured on few and on noise,
 lets expect: their decoder calls go side by side, as many as the one who says most needs."""
 REACH = 2.0

@@ -19,7 +19,7 @@ CAPACITY = 23
 """Streams that never pause: 2 * 0.01 / (1 - 23 * 0.02 / 0.5) is under the set point, of 24 it is not."""
 
 
-BURST = 13
+BURST = 8
 """Of whom nothing is known: speech takes longer than the profile says."""
 
 
