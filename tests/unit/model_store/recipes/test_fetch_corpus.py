@@ -1,5 +1,6 @@
 """Corpora through torchaudio's data sets, which are stood in for: its wheels do not run beside every torch."""
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,9 +10,17 @@ import pytest
 import soundfile
 import torch
 
+import model_store
 from model_store.errors import RunConfigError
 from model_store.recipes.fetch_corpus import fetch_librispeech, fetch_tedlium
 from model_store.training.manifest import read_manifest
+
+FULL_SCALE = Path(model_store.__file__).parent / "recipes" / "runs" / "full" / "README.md"
+
+
+def named_on_the_page(manifest: Path, data: Path) -> bool:
+    patterns = re.findall(r"DATA/(\S+manifest\.tsv)", FULL_SCALE.read_text(encoding="utf-8"))
+    return any(manifest in data.glob(pattern) for pattern in patterns)
 
 
 def data_sets(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -33,10 +42,11 @@ def test_a_split_of_librispeech_gets_its_manifest(
 
     data_sets(monkeypatch).LIBRISPEECH = fetch  # type: ignore[attr-defined]
 
-    manifest = fetch_librispeech("dev-clean", tmp_path)
+    manifest = fetch_librispeech("test-clean", tmp_path)
 
     (item,) = read_manifest(manifest)
-    assert (item.transcript, item.seconds, item.id) == ("IN TIME", 0.5, "dev-clean/7-8-0000")
+    assert (item.transcript, item.seconds, item.id) == ("IN TIME", 0.5, "test-clean/7-8-0000")
+    assert named_on_the_page(manifest, tmp_path)
 
 
 def test_segments_of_tedlium_that_are_scored_are_cut_out(
@@ -56,8 +66,10 @@ def test_segments_of_tedlium_that_are_scored_are_cut_out(
 
     data_sets(monkeypatch).TEDLIUM = fetch  # type: ignore[attr-defined]
 
-    items = read_manifest(fetch_tedlium("test", tmp_path))
+    manifest = fetch_tedlium("test", tmp_path)
 
+    items = read_manifest(manifest)
+    assert named_on_the_page(manifest, tmp_path)
     assert [item.transcript for item in items] == ["so it's here", "and gone"]
     assert [item.seconds for item in items] == [1.0, 0.5]
     assert [soundfile.info(item.path).frames for item in items] == [16_000, 8_000]
