@@ -35,6 +35,8 @@ class CommitRule:
         agreeing: updates in a row that have to ...
         agreeing_s: ... or two and more over so much audio: under load updates come less often, and
             two that far apart seldom agree on a guess.
+        least_s: audio of the utterance before which nothing is committed: on a second of it two
+            updates agree on a guess.
         edge_s: audio at the end that attention must not have reached; the first token that does
             is an update's last, since none behind it could be committed.
         min_logprob: a token below waits for more audio, and those after it with it ...
@@ -48,8 +50,9 @@ class CommitRule:
     """
 
     method: Method = "both"
-    agreeing: int = 3
+    agreeing: int = 2
     agreeing_s: float = 1.1
+    least_s: float = 1.7
     edge_s: float = 0.4
     min_logprob: float = -np.inf
     patience_s: float = 2.5
@@ -103,6 +106,7 @@ class Committer:
         self._edge_rows = rule.edge_s / row_s
         self._patience_rows = rule.patience_s / row_s
         self._agreeing_rows = rule.agreeing_s / row_s
+        self._least_rows = rule.least_s / row_s
         self._before: tuple[_Left, ...] = ()
 
     @property
@@ -124,6 +128,8 @@ class Committer:
         return settled
 
     def _settled(self, update: Update) -> int:
+        if update.num_rows < self._least_rows:
+            return 0
         watched = bool(update.position_rows)
         settled = self._sure(update)
         if update.stopped:

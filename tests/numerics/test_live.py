@@ -29,7 +29,7 @@ STRIDES = st.tuples(*[st.sampled_from([1, 2, 4, 8])] * NUM_LAYERS)
 SKIPS = st.tuples(*[st.sampled_from([0, 1, 2, 4])] * NUM_LAYERS).filter(any)
 FULL = DepthPlan.full(NUM_LAYERS)
 NEVER = CommitRule(method="attention", edge_s=1e6)
-EAGER = CommitRule(method="attention", edge_s=-1e6, most_tentative=6)
+EAGER = CommitRule(method="attention", edge_s=-1e6, least_s=0, most_tentative=6)
 
 
 @pytest.fixture(scope="module", params=["moonshine", "moonshine-factorised"])
@@ -171,7 +171,7 @@ def test_a_stream_says_the_same_alone_and_with_others(
 @settings(max_examples=4)
 @given(length=st.integers(16_000, 32_000), cuts=st.lists(st.integers(0, 32_000), max_size=4))
 def test_stable_words_never_change(model: Recogniser, length: int, cuts: list[int]) -> None:
-    rule = CommitRule(method="attention", edge_s=0.1)
+    rule = CommitRule(method="attention", edge_s=0.1, least_s=0)
 
     _, results = pushed(live(model, rule), speech(length), [FULL], cuts)
 

@@ -32,9 +32,9 @@ CHUNK = 24 * 384
 FULL = DepthPlan.full(NUM_LAYERS)
 STRIDES = st.tuples(*[st.sampled_from([1, 2, 4, 8])] * NUM_LAYERS)
 SKIPS = st.tuples(*[st.sampled_from([0, 1, 2, 4])] * NUM_LAYERS).filter(any)
-EAGER = CommitRule(method="attention", edge_s=-1e6, most_tentative=6)
-CAREFUL = CommitRule(method="attention", edge_s=0.1, most_tentative=9)
-AGREEING = CommitRule(agreeing=2, most_tentative=12, unheard_s=0.3)
+EAGER = CommitRule(method="attention", edge_s=-1e6, least_s=0, most_tentative=6)
+CAREFUL = CommitRule(method="attention", edge_s=0.1, least_s=0, most_tentative=9)
+AGREEING = CommitRule(agreeing=2, least_s=0, most_tentative=12, unheard_s=0.3)
 RULES = st.sampled_from([EAGER, CAREFUL, AGREEING])
 
 

@@ -56,7 +56,14 @@ def transcript(method: Method = "agreement", *, reuse: bool = True) -> LiveTrans
     model = LiveModel(prompt=PROMPT, end_token=END, row_s=ROW_S, reuse=reuse)
     return LiveTranscript(
         model,
-        CommitRule(method=method, agreeing=2, edge_s=0.35, most_tentative=LIMIT, most_fresh=LIMIT),
+        CommitRule(
+            method=method,
+            agreeing=2,
+            edge_s=0.35,
+            most_tentative=LIMIT,
+            most_fresh=LIMIT,
+            least_s=0,
+        ),
     )
 
 
@@ -237,7 +244,7 @@ def test_nothing_is_written_behind_the_first_token_at_the_edge_before_the_end() 
 
 def test_an_update_leaves_what_is_too_much_for_it_to_the_next() -> None:
     model = LiveModel(prompt=PROMPT, end_token=END, row_s=ROW_S)
-    one = LiveTranscript(model, CommitRule(method="agreement", agreeing=2, most_fresh=3))
+    one = LiveTranscript(model, CommitRule(method="agreement", agreeing=2, most_fresh=3, least_s=0))
     text = list(range(10, 22))
     decoder = Decoder(spelling(*[text] * 12))
 

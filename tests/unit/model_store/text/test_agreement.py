@@ -28,7 +28,7 @@ def update(
 
 
 def committer(method: Method, edge_s: float = 0.4) -> Committer:
-    return Committer(CommitRule(method=method, agreeing=2, edge_s=edge_s), ROW_S)
+    return Committer(CommitRule(method=method, agreeing=2, edge_s=edge_s, least_s=0), ROW_S)
 
 
 def test_agreement_commits_what_two_updates_begin_with() -> None:
@@ -40,7 +40,7 @@ def test_agreement_commits_what_two_updates_begin_with() -> None:
 
 
 def test_as_many_updates_agree_as_the_rule_asks_for() -> None:
-    rule = Committer(CommitRule(method="agreement", agreeing=3), ROW_S)
+    rule = Committer(CommitRule(method="agreement", agreeing=3, least_s=0), ROW_S)
 
     settled = [rule.commit(update(tokens)) for tokens in ([1, 2, 3], [1, 2, 4], [1, 2, 4, 5])]
 
@@ -49,7 +49,7 @@ def test_as_many_updates_agree_as_the_rule_asks_for() -> None:
 
 
 def test_updates_far_apart_need_no_third_one() -> None:
-    rule = Committer(CommitRule(method="agreement", agreeing=3, agreeing_s=1.1), ROW_S)
+    rule = Committer(CommitRule(method="agreement", agreeing=3, agreeing_s=1.1, least_s=0), ROW_S)
 
     settled = [
         rule.commit(update(tokens, num_rows=num_rows))
@@ -57,6 +57,15 @@ def test_updates_far_apart_need_no_third_one() -> None:
     ]
 
     assert settled == [0, 0, 2, 1], "1.0 s apart, then three in a row, then 1.1 s apart"
+
+
+def test_nothing_is_committed_on_too_little_audio() -> None:
+    rule = Committer(CommitRule(method="agreement", agreeing=2, least_s=2.0), ROW_S)
+
+    settled = [rule.commit(update([1, 2], num_rows=num_rows)) for num_rows in (10, 19, 20)]
+
+    assert settled == [0, 0, 2]
+    assert rule.commit(update([3], num_rows=10, ended=True)) == 1
 
 
 def test_agreement_compares_with_what_was_left_of_the_last_update() -> None:
@@ -111,14 +120,14 @@ def test_everything_is_committed_at_the_end(method: Method) -> None:
 
 
 def test_a_token_that_is_a_guess_waits_with_those_after_it() -> None:
-    rule = CommitRule(method="attention", min_logprob=-1.0, patience_s=2.0)
+    rule = CommitRule(method="attention", min_logprob=-1.0, patience_s=2.0, least_s=0)
     guess = Update([1, 2, 3], [-0.5, -1.5, -0.1], [0.0, 1.0, 2.0], 12)
 
     assert Committer(rule, ROW_S).commit(guess) == 1
 
 
 def test_nobody_waits_for_ever() -> None:
-    rule = CommitRule(method="attention", min_logprob=-1.0, patience_s=2.0)
+    rule = CommitRule(method="attention", min_logprob=-1.0, patience_s=2.0, least_s=0)
     guess = Update([1, 2, 3], [-0.5, -1.5, -1.5], [0.0, 1.0, 12.0], 30)
 
     assert Committer(rule, ROW_S).commit(guess) == 2
