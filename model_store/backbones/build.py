@@ -38,7 +38,9 @@ def _whisper(sizes: Mapping[str, Any]) -> SpeechModule:  # Any: JSON, checked by
 
 
 def _conformer(sizes: Mapping[str, Any]) -> CtcModule:  # Any: JSON, checked by the dataclass
-    return Conformer(ConformerConfig(**sizes))
+    tuples = {name: tuple(sizes[name]) for name in ("exits",) if name in sizes}
+    values: dict[str, Any] = {**sizes, **tuples}
+    return Conformer(ConformerConfig(**values))
 
 
 def _wavlm(sizes: Mapping[str, Any]) -> CtcModule:  # Any: as above

@@ -7,6 +7,7 @@ Source: Hannan et al., LDASR (EUSIPCO 2024) and ETF4ASR (arXiv 2505.16991), whos
 of Gulati et al., Conformer, arXiv 2005.08100.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -49,6 +50,8 @@ class ConformerConfig:
         wrapped_targets: whether texts are trained with a start and an end token around them, as
             the papers' are.
         bypass_rank: inner width of a skipped layer's bypass; 0 = the final norm alone.
+        exits: numbers of layers after which the read-out was trained too: a plan of exactly these
+            first layers is read there, before the final norms of the skipped ones; () for none.
     """
 
     vocabulary: int
@@ -66,6 +69,7 @@ class ConformerConfig:
     blank: int = 0
     wrapped_targets: bool = True
     bypass_rank: int = 0
+    exits: tuple[int, ...] = ()
 
 
 LDASR = ConformerConfig(vocabulary=256)
@@ -112,6 +116,12 @@ class Encoder(nn.Module):
         """Give what the read-out takes of any layer's states: themselves."""
         return states_BTD
 
+    def read_after(self, plan: DepthPlan) -> int:
+        """Give the number of layers after which a plan is read: an exit's, or all of them."""
+        running = sum(stride > 0 for stride in plan.strides)
+        first = all(plan.strides[:running])
+        return running if first and running in self.config.exits else plan.num_layers
+
     def forward(
         self,
         samples_BS: Tensor,
@@ -124,8 +134,20 @@ class Encoder(nn.Module):
         num_frames_B = frames.num_frames_B
         ragged = not bool((num_frames_B == frames.states_BTD.shape[1]).all())
         ragged_B = num_frames_B if ragged else None
-        states_BTD = self.stack(frames.states_BTD, ragged_B, schedule, chunk_frames)
-        return EncoderStates(states_BTD, num_frames_B)
+        each = self.stack.each(frames.states_BTD, ragged_B, schedule, chunk_frames)
+        # A schedule's plans skip the same layers, so that one exit holds for all.
+        return EncoderStates(self.read(each, schedule.parts[0][1]), num_frames_B)
+
+    def read(self, each: Iterable[Tensor], plan: DepthPlan) -> Tensor:
+        """Run all layers and give the states after the one that a plan is read after."""
+        layers = self.read_after(plan)
+        read_BTD: Tensor | None = None
+        # To the last one, so that a training step finds the states of its other exits too.
+        for index, states_BTD in enumerate(each, start=1):
+            if index == layers:
+                read_BTD = states_BTD
+        assert read_BTD is not None, "expected states after every layer"
+        return read_BTD
 
 
 class Conformer(nn.Module):

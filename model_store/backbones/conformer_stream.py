@@ -232,7 +232,8 @@ class ConformerStream:
             caches = {"cache": self.attention[layer], "history": self._convolution[layer]}
             return LayerRows(segments, dataclasses.replace(context, **caches))
 
-        states_1TD = stack.run(x_TD.unsqueeze(0), rows_of)
+        each = stack.run_each(x_TD.unsqueeze(0), rows_of, None)
+        states_1TD = self._model.encoder.read(each, plan)
         self._skipped = _skipped(plan)
         self.num_frames += frames
         return states_1TD[0]

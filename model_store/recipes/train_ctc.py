@@ -9,9 +9,12 @@ where `--start` or `--teacher` brings none. When done, `OUT/student` is a checkp
 """
 
 import argparse
+import copy
+import dataclasses
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -19,16 +22,24 @@ from torch import distributed
 
 from model_store.backbones import CtcModule
 from model_store.backbones.conformer import ETF4ASR, LDASR, STREAMING, Conformer, ConformerConfig
+from model_store.backbones.parameters import BY_STRIDE
 from model_store.checkpoint import load_checkpoint, save_checkpoint
-from model_store.depth import PlanCatalogue
+from model_store.depth import STRIDES, DepthPlan, PlanCatalogue
 from model_store.errors import RunConfigError
 from model_store.text.bpe import train_bpe
 from model_store.text.tokens import Tokenizer
-from model_store.training.config import RunConfig, load_run
+from model_store.training.config import (
+    LossConfig,
+    OptimiserConfig,
+    RunConfig,
+    SamplingConfig,
+    load_run,
+)
 from model_store.training.ctc import CtcObjective, SpokenBatches, ctc_groups
 from model_store.training.loop import Trainer
 from model_store.training.manifest import Utterance, training_utterances
 from model_store.training.ranks import Ranks, join_ranks
+from model_store.training.start import begin_ctc
 
 SMALL = ConformerConfig(
     vocabulary=256,
@@ -44,6 +55,13 @@ SMALL = ConformerConfig(
 
 SIZES = {"ldasr": LDASR, "etf4asr": ETF4ASR, "streaming": STREAMING, "small": SMALL}
 TOKENS_FILE = "tokenizer.json"
+UNREAD = (
+    "data.weights", "data.augment", "data.cut", "data.cut_margin_s",
+    "loss.features", "loss.features_per", "loss.features_of", "loss.end",
+    "optimiser.decoder", "optimiser.decoder_parts", "optimiser.norms", "optimiser.bypass",
+    "selector",
+)  # fmt: skip
+"""Settings of other trainings; all but the losses, which are off, have to be as they come."""
 
 
 def main() -> None:
@@ -59,7 +77,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(options.threads)
-    config, ranks = load_run(options.run), join_ranks()
+    config = load_run(options.run)
+    refuse_unread(config, started=options.start is not None)
+    ranks = join_ranks()
     torch.manual_seed(config.seed)
     utterances = [u for m in options.manifest for u in training_utterances(m, leave_out=True)]
     brought = options.start or options.teacher
@@ -67,7 +87,8 @@ def main() -> None:
         prepare_tokens(utterances, brought, options.out, SIZES[options.sizes].vocabulary)
     ranks.wait()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    student = _ctc(options.start) if options.start else Conformer(SIZES[options.sizes])
+    given = _ctc(options.start) if options.start else Conformer(SIZES[options.sizes])
+    student = begin_ctc(given, config)
     teacher = _ctc(options.teacher).to(device).eval() if options.teacher else None
     train(student.to(device), teacher, utterances, config, options.out, ranks)
     if ranks.size > 1:
@@ -95,7 +116,9 @@ def train(
         target = out / "student"
         target.mkdir(parents=True, exist_ok=True)
         shutil.copy(out / TOKENS_FILE, target / TOKENS_FILE)
-        save_checkpoint(trained, PlanCatalogue.untuned(trained.num_layers), target)
+        strides = drawn_strides(config.sampling)
+        offered = ladder_of(strides, trained.num_layers)
+        save_checkpoint(with_strides(trained, strides), offered, target)
 
     Trainer(
         student,
@@ -107,6 +130,62 @@ def train(
         groups=ctc_groups(student, config.optimiser),
         ranks=ranks,
     ).run()
+
+
+def drawn_strides(sampling: SamplingConfig) -> frozenset[int]:
+    """Give the strides that layers run at in training; 1 is always among them."""
+    drawn = {1}
+    for source in sampling.plans:
+        if source.weight or source.weight_end:
+            if source.kind == "strides":
+                drawn.update(source.strides)
+            elif source.kind == "fixed":
+                drawn.update(filter(None, DepthPlan.parse(source.plan).strides))
+    return frozenset(drawn)
+
+
+def ladder_of(strides: Collection[int], num_layers: int) -> PlanCatalogue:
+    """Give what a model that was trained at these strides offers before anything was measured."""
+    untuned = PlanCatalogue.untuned(num_layers)
+    ladder = tuple(plan for plan in untuned.ladder if plan.strides[0] in strides)
+    return dataclasses.replace(untuned, ladder=ladder)
+
+
+def with_strides(trained: CtcModule, strides: Collection[int]) -> CtcModule:
+    """Give a copy whose other strides, which the policy `uniform` still asks for, have stride 1's norms."""
+    served = copy.deepcopy(trained)
+    undrawn = [place for place, stride in enumerate(STRIDES) if stride not in strides]
+    with torch.no_grad():
+        for name, value in served.state_dict().items():
+            if name.endswith(BY_STRIDE):
+                value[undrawn] = value[0].clone()
+    return served
+
+
+def refuse_unread(config: RunConfig, *, started: bool) -> None:
+    """Refuse settings that would change nothing here.
+
+    Args:
+        config: the run.
+        started: whether it goes on from a checkpoint.
+
+    Raises:
+        RunConfigError: a setting is given that CTC training does not read.
+    """
+    if config.encoder == "scratch" and started:
+        raise RunConfigError('expected encoder = "given" beside --start, got "scratch"')
+    unset = RunConfig(
+        seed=config.seed,
+        sampling=config.sampling,
+        optimiser=OptimiserConfig(steps=config.optimiser.steps),
+        loss=LossConfig(features=0.0, end=0.0),
+    )
+    for name in UNREAD:
+        got, expected = attrgetter(name)(config), attrgetter(name)(unset)
+        if got != expected:
+            raise RunConfigError(
+                f"expected {name} = {expected!r} of a CTC run, which reads none, got {got!r}"
+            )
 
 
 def prepare_tokens(

@@ -68,6 +68,23 @@ def test_a_stream_computes_what_the_whole_utterance_does(
     torch.testing.assert_close(found_TD, expected_TD, rtol=1e-4, atol=1e-5)
 
 
+def test_a_stream_is_read_at_its_exit(model: Conformer) -> None:
+    early = Conformer(dataclasses.replace(model.config, exits=(1,))).eval()
+    early.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for layer in early.encoder.stack.layers:
+            layer.final_norm.weight.normal_(1.0, 0.3)  # pyright: ignore # noqa: PGH003 so that norms tell
+    samples_S = noise(20_000)[0][0]
+
+    found_TD = streamed(early, samples_S, [6_000], [DepthPlan((1, 0, 0))])
+
+    expected_TD = offline(early, samples_S, constant(1, 0, 0))
+    torch.testing.assert_close(found_TD, expected_TD, rtol=1e-4, atol=1e-5)
+    plain = Conformer(model.config).eval()
+    plain.load_state_dict(early.state_dict())
+    assert not torch.allclose(expected_TD, offline(plain, samples_S, constant(1, 0, 0)), atol=1e-2)
+
+
 def test_strides_may_change_from_chunk_to_chunk_as_in_a_schedule(model: Conformer) -> None:
     plans = [DepthPlan((1, 2, 1)), DepthPlan((4, 8, 2)), DepthPlan((1, 1, 1))]
     schedule = DepthSchedule(tuple((CHUNK_FRAMES * n, plan) for n, plan in enumerate(plans)))

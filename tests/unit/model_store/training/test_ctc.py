@@ -1,10 +1,10 @@
 """CTC training: every method takes steps, two ranks train as one, and a stopped run goes on."""
 
-import dataclasses
 import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,28 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 
 from model_store.backbones.conformer import Conformer, ConformerConfig
 from model_store.checkpoint import load_checkpoint
-from model_store.depth import DepthPlan, DepthSchedule
+from model_store.depth import STRIDES, DepthPlan, DepthSchedule
 from model_store.errors import RunConfigError
 from model_store.recipes import train_ctc
-from model_store.recipes.train_ctc import TOKENS_FILE, prepare_tokens, train
+from model_store.recipes.train_ctc import TOKENS_FILE, prepare_tokens, refuse_unread, train
 from model_store.text.tokens import Tokenizer
 from model_store.training.config import (
+    AugmentConfig,
     DataConfig,
     LossConfig,
     OptimiserConfig,
     PlanSource,
     RunConfig,
     SamplingConfig,
+    SelectorConfig,
+    load_run,
 )
 from model_store.training.ctc import CtcBatch, CtcObjective, SpokenBatches, states_at_exits
 from model_store.training.loop import STATE_FILE, Trainer, learning_rate
 from model_store.training.manifest import Utterance, write_manifest
 from model_store.training.objective import Depth
 from model_store.training.ranks import ALONE, Ranks
+from model_store.training.start import begin_ctc
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -43,6 +47,7 @@ TINY = ConformerConfig(
 )  # fmt: skip
 TEXTS = ("one two three", "two three", "three one one two", "one two", "two two one", "three")
 CTC = LossConfig(features=0.0, kl=0.0, task=1.0, end=0.0)
+FULL_SCALE = sorted((Path(train_ctc.__file__).parent / "runs" / "full").glob("*.toml"))
 FULL = PlanSource(kind="full", weight=1.0)
 HALF = PlanSource(kind="bernoulli", weight=1.0, keep=0.5)
 
@@ -62,18 +67,18 @@ def run_of(loss: LossConfig, source: PlanSource = FULL) -> RunConfig:
 METHODS = {
     "static": run_of(CTC),
     "dropping": run_of(CTC, HALF),
-    "distilled": run_of(dataclasses.replace(CTC, kl=1.0), HALF),
-    "distilled, summed": run_of(dataclasses.replace(CTC, kl=1.0, kl_per="utterance"), HALF),
-    "early exit": run_of(dataclasses.replace(CTC, exits=(1, 2))),
-    "early exit, self-distilled": run_of(dataclasses.replace(CTC, exits=(1, 2), exit_kl=1.0)),
-    "dropping, intermediate": run_of(dataclasses.replace(CTC, exits=(1, 2), exit_task=0.3), HALF),
+    "distilled": run_of(replace(CTC, kl=1.0), HALF),
+    "distilled, summed": run_of(replace(CTC, kl=1.0, kl_per="utterance"), HALF),
+    "early exit": run_of(replace(CTC, exits=(1, 2))),
+    "early exit, self-distilled": run_of(replace(CTC, exits=(1, 2), exit_kl=1.0)),
+    "dropping, intermediate": run_of(replace(CTC, exits=(1, 2), exit_task=0.3), HALF),
     "strides": run_of(CTC, PlanSource(kind="strides", weight=1.0, strides=(1, 2, 4))),
 }
 
 
 def conformer(seed: int = 0, **changes: Any) -> Conformer:
     torch.manual_seed(seed)
-    return Conformer(dataclasses.replace(TINY, **changes))
+    return Conformer(replace(TINY, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -148,19 +153,29 @@ def test_the_methods_losses_differ_as_they_should(spoken: list[Utterance], token
 
 
 def test_an_exit_reads_what_a_truncated_plan_gives(spoken: list[Utterance], tokens: Path) -> None:
-    batch, student = batch_of(spoken, tokens), conformer().eval()
-    full = Depth(DepthSchedule.constant(DepthPlan.full(3)))
+    batch, student = batch_of(spoken, tokens), conformer(exits=(1, 2)).eval()
+    with torch.no_grad():
+        for layer in student.encoder.stack.layers:
+            layer.final_norm.weight.normal_(1.0, 0.3)  # pyright: ignore # noqa: PGH003 a norm twice is not the norm
 
     with torch.no_grad():
-        encoded, (first_BTD, last_BTD) = states_at_exits(student, batch, full, (1, 3))
-        stack = student.encoder.stack.layers
-        x = student.encoder.front_end_states(batch.samples_BS, batch.num_samples_B)
-        rows = student.encoder.stack.rows(x.states_BTD, x.num_frames_B, full.schedule)
-        alone_BTD = stack[0](x.states_BTD, rows(0))
+        full = Depth(DepthSchedule.constant(DepthPlan.full(3)))
+        _, at_exits = states_at_exits(student, batch, full, (1, 2, 3))
+        alone = [
+            student(batch.samples_BS, batch.num_samples_B, DepthPlan.keeping(range(layers), 3))
+            for layers in (1, 2, 3)
+        ]
 
-    valid_BT = torch.arange(first_BTD.shape[1]) < encoded.num_frames_B[:, None]
-    torch.testing.assert_close(first_BTD[valid_BT], alone_BTD[valid_BT])
-    torch.testing.assert_close(last_BTD[valid_BT], encoded.states_BTD[valid_BT])
+    for exit_BTD, run in zip(at_exits, alone, strict=True):
+        valid_BT = torch.arange(exit_BTD.shape[1]) < run.num_frames_B[:, None]
+        torch.testing.assert_close(exit_BTD[valid_BT], run.states_BTD[valid_BT])
+
+
+@pytest.mark.parametrize(
+    ("plan", "layers"), [("1,0,0", 1), ("1,1,0", 3), ("0,1,0", 3), ("1,0,1", 3), ("1,1,1", 3)]
+)
+def test_only_the_first_layers_up_to_an_exit_are_read_there(plan: str, layers: int) -> None:
+    assert conformer(exits=(1,)).encoder.read_after(DepthPlan.parse(plan)) == layers
 
 
 def test_the_kl_needs_a_teacher(spoken: list[Utterance], tokens: Path) -> None:
@@ -195,7 +210,7 @@ def test_an_interrupted_run_arrives_where_an_uninterrupted_one_does(
     spoken: list[Utterance], tokens: Path, tmp_path: Path
 ) -> None:
     run = METHODS["dropping"]
-    shorter = dataclasses.replace(run, optimiser=dataclasses.replace(run.optimiser, steps=2))
+    shorter = replace(run, optimiser=replace(run.optimiser, steps=2))
 
     trained(spoken, tokens, run, tmp_path / "whole", dropout=0.1)
     trained(spoken, tokens, shorter, tmp_path / "parts", dropout=0.1)
@@ -210,7 +225,7 @@ def test_a_run_goes_on_where_its_parameters_are(
     spoken: list[Utterance], tokens: Path, tmp_path: Path
 ) -> None:
     run = METHODS["dropping"]
-    shorter = dataclasses.replace(run, optimiser=dataclasses.replace(run.optimiser, steps=2))
+    shorter = replace(run, optimiser=replace(run.optimiser, steps=2))
     prepare_tokens(spoken, tokens, tmp_path, TINY.vocabulary)
 
     for part in (shorter, run):
@@ -237,6 +252,91 @@ def test_the_ranks_share_a_step(
         train(conformer(), None, spoken, METHODS["static"], tmp_path, ranks)
 
     assert heard_s == [4.0, 1.0]
+
+
+def test_a_student_with_exits_comes_back_from_its_checkpoint(
+    spoken: list[Utterance], tokens: Path, tmp_path: Path
+) -> None:
+    run = METHODS["early exit"]
+    prepare_tokens(spoken, tokens, tmp_path, TINY.vocabulary)
+
+    train(begin_ctc(conformer(), run), None, spoken, run, tmp_path, ALONE)
+
+    again = load_checkpoint(tmp_path / "student").module
+    assert isinstance(again, Conformer)
+    assert again.config.exits == (1, 2)
+
+
+def test_a_static_student_is_the_first_layers_of_what_it_begins_as() -> None:
+    given = conformer()
+    student = begin_ctc(given, replace(METHODS["static"], keep_layers=2))
+
+    assert student.num_layers == 2
+    known = given.state_dict()
+    assert all(torch.equal(value, known[name]) for name, value in student.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "run",
+    [replace(METHODS["static"], keep_layers=4), run_of(replace(CTC, exits=(3,)))],
+    ids=["kept", "exit"],
+)
+def test_layers_that_are_not_there_are_refused(run: RunConfig) -> None:
+    with pytest.raises(RunConfigError, match="layer"):
+        begin_ctc(conformer(), run)
+
+
+STATIC = METHODS["static"]
+
+
+@pytest.mark.parametrize(
+    ("run", "named"),
+    [
+        (replace(STATIC, data=DataConfig(weights={"a": 2.0})), "data.weights"),
+        (replace(STATIC, data=DataConfig(augment=AugmentConfig(room=0.5))), "data.augment"),
+        (replace(STATIC, data=DataConfig(cut=0.5)), "data.cut"),
+        (run_of(replace(CTC, features=1.0)), "loss.features"),
+        (run_of(replace(CTC, end=0.05)), "loss.end"),
+        (replace(STATIC, optimiser=OptimiserConfig(steps=3, decoder=1e-3)), "optimiser.decoder"),
+        (replace(STATIC, optimiser=OptimiserConfig(steps=3, norms=1e-3)), "optimiser.norms"),
+        (replace(STATIC, optimiser=OptimiserConfig(steps=3, bypass=1e-2)), "optimiser.bypass"),
+        (replace(STATIC, selector=SelectorConfig(gumbel=True)), "selector"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_that_nothing_reads_are_refused(run: RunConfig, named: str) -> None:
+    with pytest.raises(RunConfigError, match=f"expected {named} "):
+        refuse_unread(run, started=False)
+
+
+def test_a_start_is_not_from_scratch() -> None:
+    run = replace(STATIC, encoder="scratch")
+
+    refuse_unread(run, started=False)
+    with pytest.raises(RunConfigError, match="--start"):
+        refuse_unread(run, started=True)
+
+
+@pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
+def test_full_scale_runs_say_nothing_that_is_not_read(path: Path) -> None:
+    refuse_unread(load_run(path), started=True)
+
+
+def test_a_model_offers_the_strides_that_it_was_trained_at(
+    spoken: list[Utterance], tokens: Path, tmp_path: Path
+) -> None:
+    for name, strides in (("dropping", {1}), ("strides", {1, 2, 4})):
+        student = trained(spoken, tokens, METHODS[name], tmp_path / name)
+        again = load_checkpoint(tmp_path / name / "student")
+
+        assert {plan.strides for plan in again.catalogue.ladder} == {(s,) * 3 for s in strides}
+        undrawn = [place for place, stride in enumerate(STRIDES) if stride not in strides]
+        before, after = student.state_dict(), again.module.state_dict()
+        rows = {name: value for name, value in after.items() if name.endswith("_SD")}
+        assert rows
+        for row, value in rows.items():
+            assert all(torch.equal(value[place], value[0]) for place in undrawn)
+            assert torch.equal(value[0], before[row][0])
 
 
 def test_noam_rises_to_its_peak_and_falls_by_the_root() -> None:

@@ -198,6 +198,26 @@ def test_from_scratch_only_the_layers_are_new() -> None:
     assert all(name.startswith("encoder.stack.layers.") for name in changed)
 
 
+def test_from_scratch_strides_and_bypasses_do_nothing_yet() -> None:
+    given = student()
+    untrained = {n: v.clone() for n, v in given.state_dict().items() if _changes_nothing(n)}
+    with torch.no_grad():
+        for parameter in given.encoder.stack.parameters():
+            parameter.add_(0.5)
+
+    after = begin(given, run_of(PLAIN, encoder="scratch")).state_dict()
+
+    assert any("pool_RD" in name for name in untrained)
+    assert any("bypass.up" in name for name in untrained)
+    for name, value in untrained.items():
+        assert torch.equal(after[name], value), name
+
+
+def _changes_nothing(name: str) -> bool:
+    parts = ("pool_RD", "give_RD", "bypass.up", "norm")
+    return name.startswith("encoder.stack.") and any(part in name for part in parts)
+
+
 def test_a_student_with_exits_comes_back_from_its_checkpoint(tmp_path: Path) -> None:
     learner = begin(student(), run_of(dataclasses.replace(PLAIN, exits=(1, 2))))
     save_checkpoint(learner, PlanCatalogue.untuned(NUM_LAYERS), tmp_path)
