@@ -49,6 +49,41 @@ def test_every_shipped_run_loads_and_comes_back_from_what_is_saved(path: Path) -
     assert from_table(RunConfig, saved, "saved") == run
 
 
+def share_of_full_depth(path: Path, num_layers: int) -> float:
+    plans = load_run(path).sampling.plans
+    found = 0.0
+    for source in plans:
+        whole = 1.0
+        if source.kind == "strides":
+            whole = (source.strides.count(1) / len(source.strides)) ** num_layers
+        if source.kind == "bernoulli":  # drawn again where no layer is kept
+            whole = source.keep**num_layers / (1 - (1 - source.keep) ** num_layers)
+        found += source.weight * whole
+    return found / sum(source.weight for source in plans)
+
+
+@pytest.mark.parametrize(
+    ("folder", "num_layers", "names"),
+    [
+        ("methods", 6, ("dropping-50", "dld*", "strides-*")),
+        ("full", 12, ("librispeech-dropping", "librispeech-dld*", "librispeech-strides")),
+    ],
+)
+def test_compared_runs_train_full_depth_as_often(
+    folder: str, num_layers: int, names: tuple[str, ...]
+) -> None:
+    compared = [
+        p
+        for p in RUNS
+        if p.parent.name == folder and any(p.match(f"{name}.toml") for name in names)
+    ]
+
+    assert len(compared) >= 4
+    for path in compared:
+        share = share_of_full_depth(path, num_layers)
+        assert share == pytest.approx(1 / (2**num_layers - 1), rel=0.02), path.stem
+
+
 def test_a_run_comes_back_from_what_is_saved_beside_its_checkpoint() -> None:
     saved = json.loads(json.dumps(to_table(RUN)))
 
