@@ -23,14 +23,19 @@ def rows(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups[case["model"], case["policy"], case["layers"]].append(case)
     made: list[dict[str, Any]] = []
     for (model, policy, layers), cases in groups.items():
-        errors = [WordErrors(**one) for case in cases for one in case["errors"].values()]
+        # The seeds hear the same utterances: what is drawn anew is an utterance with all its seeds.
+        by_utterance: dict[str, WordErrors] = {}
+        for case in cases:
+            for name, one in case["errors"].items():
+                known = by_utterance.get(name, WordErrors(0, 0, 0, 0))
+                by_utterance[name] = known + WordErrors(**one)
         rates = [case["wer"] for case in cases]
         row: dict[str, Any] = {
             "model": model,
             "policy": policy,
             "layers": layers,
             "wer": statistics.mean(rates),
-            "interval": bootstrap_interval(errors),
+            "interval": bootstrap_interval(list(by_utterance.values())),
             "sd": statistics.stdev(rates) if len(rates) > 1 else None,
         }
         for name in ("encoder_macs_per_s", "macs_per_s", "parameters", "realtime_factor"):
@@ -43,7 +48,7 @@ def rows(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
-    """Write the table; the interval is over utterances (and seeds), the deviation over seeds."""
+    """Write the table; the interval is over utterances, each with all its seeds; the deviation over seeds."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     for row in rows(found):
         low, high = row["interval"]

@@ -140,6 +140,21 @@ def test_the_table_puts_seeds_together(log: Path, tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
 
 
+def test_more_seeds_of_the_same_utterances_make_no_interval_narrower() -> None:
+    numbers = {"encoder_macs_per_s": 1.0, "macs_per_s": 1.0, "parameters": 1, "realtime_factor": 1}
+    errors = {
+        f"made/{index}": {
+            "substitutions": index % 3, "deletions": 0, "insertions": 0, "reference_words": 4,
+        }
+        for index in range(20)
+    }  # fmt: skip
+    case = {"model": "tiny", "policy": "random-k", "layers": 2, "wer": 0.24, **numbers}
+    once = rows([{**case, "errors": errors}])
+    five_times = rows([{**case, "errors": errors}] * 5)
+
+    assert five_times[0]["interval"] == once[0]["interval"]
+
+
 def test_training_is_charged_with_its_teacher(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "cost.jsonl").write_text('{"teacher_s": 2.5}\n{"teacher_s": 4.0}\n')
 
