@@ -22,6 +22,7 @@ from model_store.audio import SAMPLE_RATE_HZ, read_audio
 from model_store.backbones import CtcModule
 from model_store.backbones.base import EncoderStates
 from model_store.backbones.conformer import Conformer
+from model_store.backbones.parameters import BY_STRIDE
 from model_store.depth import DepthPlan, DepthSchedule
 from model_store.errors import RunConfigError
 from model_store.text.bpe import END, START
@@ -69,7 +70,8 @@ class SpokenBatches:
     """Endless batches of similar lengths, each by seed and step alone.
 
     Args:
-        utterances: transcribed ones; those without text or with too much of it are left out.
+        utterances: transcribed ones; those without a word in the tokenizer's text, or with too
+            much of it, are left out.
         tokenizer: of the student.
         student: says how many frames samples give, and how targets are wrapped.
         batch_s: seconds of audio in a step, padding included.
@@ -87,7 +89,12 @@ class SpokenBatches:
         batch_s: float,
         seed: int,
     ) -> None:
-        self._kept = [u for u in utterances if 0 < len(u.transcript) <= MOST_CHARACTERS]
+        # Only what is said counts: a transcript of signs alone may have no token.
+        self._kept = [
+            u
+            for u in utterances
+            if len(u.transcript) <= MOST_CHARACTERS and tokenizer.encode(u.transcript)
+        ]
         if not self._kept:
             raise RunConfigError("expected transcribed utterances to train on, got none")
         self._tokenizer = tokenizer
@@ -121,7 +128,7 @@ class SpokenBatches:
 
     def _batch(self, group: Sequence[Utterance]) -> CtcBatch:
         samples = [torch.from_numpy(read_audio(item.path)) for item in group]
-        tokens = [torch.tensor(self._targets(item.transcript)) for item in group]
+        tokens = [torch.tensor(self._targets(item.transcript), dtype=torch.long) for item in group]
         num_samples_B = torch.tensor([len(samples_S) for samples_S in samples])
         return CtcBatch(
             pad_sequence(samples, batch_first=True),
@@ -169,13 +176,7 @@ class CtcObjective:
         found: dict[str, Tensor] = {"task": self._ctc(logp_BTV, encoded, batch, student, config)}
         weights = {"task": config.task}
         if self.teacher is not None and config.kl:
-            found["kl"] = posterior_kl(
-                logp_BTV,
-                self._teacher_logp(batch),
-                encoded.num_frames_B,
-                per="frame" if config.kl_per == "token" else "utterance",
-                temperature=config.kl_temperature,
-            )
+            found["kl"] = _kl(logp_BTV, self._teacher_logp(batch), encoded, config)
             weights["kl"] = config.kl
         for layers, exit_BTD in zip(config.exits, at_exits, strict=True):
             with autocast():
@@ -184,9 +185,7 @@ class CtcObjective:
             found[name] = self._ctc(exit_logp_BTV, encoded, batch, student, config)
             weights[name] = config.task * config.exit_task
             if config.exit_kl:
-                found[f"kl_exit{layers}"] = posterior_kl(
-                    exit_logp_BTV, logp_BTV.detach(), encoded.num_frames_B
-                )
+                found[f"kl_exit{layers}"] = _kl(exit_logp_BTV, logp_BTV, encoded, config)
                 weights[f"kl_exit{layers}"] = config.exit_kl
         total = sum((weights[n] * value for n, value in found.items()), torch.zeros(()))
         return total, {name: float(value.detach()) for name, value in found.items()}
@@ -217,6 +216,16 @@ class CtcObjective:
         )
 
 
+def _kl(logp_BTV: Tensor, taught_BTV: Tensor, encoded: EncoderStates, config: LossConfig) -> Tensor:
+    return posterior_kl(
+        logp_BTV,
+        taught_BTV,
+        encoded.num_frames_B,
+        per="frame" if config.kl_per == "token" else "utterance",
+        temperature=config.kl_temperature,
+    )
+
+
 def states_at_exits(
     student: CtcModule, batch: CtcBatch, depth: Depth, exits: Sequence[int]
 ) -> tuple[EncoderStates, list[Tensor]]:
@@ -243,8 +252,12 @@ def states_at_exits(
 
 def ctc_groups(student: nn.Module, config: OptimiserConfig) -> list[dict[str, object]]:
     """Give every parameter the rate of the layers; nothing stays as it is, and norms do not decay."""
-    decaying = [p for p in student.parameters() if p.dim() > 1]
-    others = [p for p in student.parameters() if p.dim() <= 1]
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in student.named_parameters():
+        # Norms and means have a row for each stride or frame: their shape does not tell them.
+        weights = parameter.dim() > 1 and not name.endswith(BY_STRIDE) and "_RD." not in name
+        (decaying if weights else others).append(parameter)
     rate = config.layers
     return [
         {"params": decaying, "lr": rate, "peak": rate, "weight_decay": config.weight_decay},

@@ -19,20 +19,23 @@ from model_store.checkpoint import load_checkpoint
 from model_store.depth import STRIDES, DepthPlan, DepthSchedule
 from model_store.errors import RunConfigError
 from model_store.recipes import train_ctc
-from model_store.recipes.train_ctc import TOKENS_FILE, prepare_tokens, refuse_unread, train
+from model_store.recipes.train_ctc import TOKENS_FILE, prepare_tokens, train
 from model_store.text.tokens import Tokenizer
 from model_store.training.config import (
-    AugmentConfig,
     DataConfig,
     LossConfig,
     OptimiserConfig,
     PlanSource,
     RunConfig,
     SamplingConfig,
-    SelectorConfig,
-    load_run,
 )
-from model_store.training.ctc import CtcBatch, CtcObjective, SpokenBatches, states_at_exits
+from model_store.training.ctc import (
+    CtcBatch,
+    CtcObjective,
+    SpokenBatches,
+    ctc_groups,
+    states_at_exits,
+)
 from model_store.training.loop import STATE_FILE, Trainer, learning_rate
 from model_store.training.manifest import Utterance, write_manifest
 from model_store.training.objective import Depth
@@ -47,7 +50,6 @@ TINY = ConformerConfig(
 )  # fmt: skip
 TEXTS = ("one two three", "two three", "three one one two", "one two", "two two one", "three")
 CTC = LossConfig(features=0.0, kl=0.0, task=1.0, end=0.0)
-FULL_SCALE = sorted((Path(train_ctc.__file__).parent / "runs" / "full").glob("*.toml"))
 FULL = PlanSource(kind="full", weight=1.0)
 HALF = PlanSource(kind="bernoulli", weight=1.0, keep=0.5)
 
@@ -199,6 +201,43 @@ def test_targets_are_wrapped_as_the_papers_are(spoken: list[Utterance], tokens: 
     assert (ends_B == 2).all()
 
 
+def test_an_utterance_that_says_nothing_is_left_out(spoken: list[Utterance], tokens: Path) -> None:
+    silent = replace(spoken[0], id="a/silent", transcript="  ")
+    tokenizer = Tokenizer.from_file(tokens / TOKENS_FILE)
+    assert tokenizer.encode(silent.transcript) == []
+
+    batch = next(SpokenBatches([silent, spoken[1]], tokenizer, conformer(), 9.0, 0).steps())
+
+    assert len(batch.token_BU) == 1
+    assert batch.token_BU.dtype == torch.long
+
+
+def test_what_an_exit_is_taught_is_divided_as_the_kl_is(
+    spoken: list[Utterance], tokens: Path
+) -> None:
+    batch, full = batch_of(spoken, tokens), Depth(DepthSchedule.constant(DepthPlan.full(3)))
+    config = METHODS["early exit, self-distilled"].loss
+    found = [
+        CtcObjective()(conformer(), batch, full, changed, torch.Generator())[1]["kl_exit1"]
+        for changed in (config, replace(config, kl_per="utterance"))
+    ]
+
+    frames_B = conformer().num_frames(batch.num_samples_B)
+    assert found[1] == pytest.approx(found[0] * int(frames_B.sum()) / len(frames_B), rel=1e-4)
+
+
+def test_norms_and_means_do_not_decay() -> None:
+    student = conformer()
+    names = {id(p): name for name, p in student.named_parameters()}
+
+    decaying, others = ctc_groups(student, OptimiserConfig(steps=1))
+
+    groups: list[set[str]] = [{names[id(p)] for p in g["params"]} for g in (decaying, others)]  # pyright: ignore # noqa: PGH003 a list of parameters
+    assert set.union(*groups) == set(names.values())
+    assert not any("_SD" in name or "_RD" in name or "norm" in name for name in groups[0])
+    assert "head.weight" in groups[0]
+
+
 def test_utterances_without_text_are_no_corpus(tokens: Path) -> None:
     silent = [Utterance("a/b", Path("none"), 1.0, "", "")]
 
@@ -265,61 +304,6 @@ def test_a_student_with_exits_comes_back_from_its_checkpoint(
     again = load_checkpoint(tmp_path / "student").module
     assert isinstance(again, Conformer)
     assert again.config.exits == (1, 2)
-
-
-def test_a_static_student_is_the_first_layers_of_what_it_begins_as() -> None:
-    given = conformer()
-    student = begin_ctc(given, replace(METHODS["static"], keep_layers=2))
-
-    assert student.num_layers == 2
-    known = given.state_dict()
-    assert all(torch.equal(value, known[name]) for name, value in student.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    "run",
-    [replace(METHODS["static"], keep_layers=4), run_of(replace(CTC, exits=(3,)))],
-    ids=["kept", "exit"],
-)
-def test_layers_that_are_not_there_are_refused(run: RunConfig) -> None:
-    with pytest.raises(RunConfigError, match="layer"):
-        begin_ctc(conformer(), run)
-
-
-STATIC = METHODS["static"]
-
-
-@pytest.mark.parametrize(
-    ("run", "named"),
-    [
-        (replace(STATIC, data=DataConfig(weights={"a": 2.0})), "data.weights"),
-        (replace(STATIC, data=DataConfig(augment=AugmentConfig(room=0.5))), "data.augment"),
-        (replace(STATIC, data=DataConfig(cut=0.5)), "data.cut"),
-        (run_of(replace(CTC, features=1.0)), "loss.features"),
-        (run_of(replace(CTC, end=0.05)), "loss.end"),
-        (replace(STATIC, optimiser=OptimiserConfig(steps=3, decoder=1e-3)), "optimiser.decoder"),
-        (replace(STATIC, optimiser=OptimiserConfig(steps=3, norms=1e-3)), "optimiser.norms"),
-        (replace(STATIC, optimiser=OptimiserConfig(steps=3, bypass=1e-2)), "optimiser.bypass"),
-        (replace(STATIC, selector=SelectorConfig(gumbel=True)), "selector"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_settings_that_nothing_reads_are_refused(run: RunConfig, named: str) -> None:
-    with pytest.raises(RunConfigError, match=f"expected {named} "):
-        refuse_unread(run, started=False)
-
-
-def test_a_start_is_not_from_scratch() -> None:
-    run = replace(STATIC, encoder="scratch")
-
-    refuse_unread(run, started=False)
-    with pytest.raises(RunConfigError, match="--start"):
-        refuse_unread(run, started=True)
-
-
-@pytest.mark.parametrize("path", FULL_SCALE, ids=lambda path: path.stem)
-def test_full_scale_runs_say_nothing_that_is_not_read(path: Path) -> None:
-    refuse_unread(load_run(path), started=True)
 
 
 def test_a_model_offers_the_strides_that_it_was_trained_at(
