@@ -215,6 +215,7 @@ async def _load_and_stream(
         # Without rounds every stream would hang before a service that calls itself ready.
         logger.exception("live streams are no longer served")
         on_load_failed()
+        raise
 
 
 async def _watch_loop(metrics: Metrics, clock: Clock) -> None:

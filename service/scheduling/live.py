@@ -241,7 +241,8 @@ class LiveScheduler:
             num_files = self._pool.num_waiting - self._control.round_waits
             try:
                 self._control.tick([one.dial for one in self._streams], max(0, num_files))
-            except Exception:  # streams go on at the depth they have
+            # Streams go on at the depth they have, whatever is wrong with the controller.
+            except Exception:
                 logger.exception("the controller failed")
             await asyncio.sleep(CONTROL_TICK_S)
 
