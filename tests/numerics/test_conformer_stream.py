@@ -32,7 +32,8 @@ def streamed(
     model: Conformer, samples_S: Tensor, cuts: Sequence[int], plans: Sequence[DepthPlan]
 ) -> Tensor:
     """Push packets of these sizes, then the rest; one plan a chunk, the last for all after."""
-    stream, states = ConformerStream(model, CHUNK_FRAMES), []
+    stream = ConformerStream(model, CHUNK_FRAMES)
+    states: list[Tensor] = []
     start = 0
     ends = [min(len(samples_S), sum(cuts[: n + 1])) for n in range(len(cuts))]
     for end in [*ends, len(samples_S)]:

@@ -273,6 +273,10 @@ def test_a_run_goes_on_where_its_parameters_are(
     assert len((tmp_path / "log.jsonl").read_text("utf-8").splitlines()) == 3
 
 
+def untrained(_: object) -> None:
+    pass
+
+
 def test_the_ranks_share_a_step(
     spoken: list[Utterance], tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +288,7 @@ def test_the_ranks_share_a_step(
             super().__init__(*given)
 
     monkeypatch.setattr(train_ctc, "SpokenBatches", Recorded)
-    monkeypatch.setattr(Trainer, "run", lambda _: None)
+    monkeypatch.setattr(Trainer, "run", untrained)
     prepare_tokens(spoken, tokens, tmp_path, TINY.vocabulary)
 
     for ranks in (ALONE, Ranks(1, 4)):
