@@ -23,8 +23,8 @@ from model_store.training.config import (
 )
 from model_store.training.data import Batches
 from model_store.training.loop import Trainer
-from model_store.training.objective import as_memory
 from model_store.training.losses import Targets, feature_error
+from model_store.training.objective import as_memory
 from model_store.training.reference import Reference
 from tests.numerics.backbones import (
     BACKBONES,
