@@ -115,7 +115,8 @@ def test_a_strided_layer_gives_its_change_back_before_the_final_norm(name: str) 
 
     before_BTD, _ = stack_input_and_output(model, constant(2, 1, 1))
     before_BTD = before_BTD[:, : before_BTD.shape[1] // 2 * 2]
-    pooled_BGD = before_BTD.unflatten(1, (-1, 2)).mean(2)
+    batch, frames, dim = before_BTD.shape
+    pooled_BGD = before_BTD.reshape(batch, frames // 2, 2, dim).mean(2)
     position_G = 2.0 * torch.arange(pooled_BGD.shape[1]) + 0.5
     bias_HGG = model.encoder.relative(position_G) if isinstance(model, WavLM) else None
     with torch.inference_mode():

@@ -40,8 +40,12 @@ SIZES: dict[str, Any] = {
     "num_buckets": 32,
     "max_bucket_distance": 40,
 }
-LARGE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
-KINDS = {"base": {}, "large": LARGE}
+LARGE: dict[str, Any] = {
+    "do_stable_layer_norm": True,
+    "feat_extract_norm": "layer",
+    "conv_bias": True,
+}
+KINDS: dict[str, dict[str, Any]] = {"base": {}, "large": LARGE}
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -74,8 +74,13 @@ class Scripted:
         return num_samples_B // self.frame_samples
 
     def encode(
-        self, samples_BS: torch.Tensor, num_samples_B: torch.Tensor, *_: object
+        self,
+        samples_BS: torch.Tensor,
+        num_samples_B: torch.Tensor,
+        schedule: DepthSchedule,
+        chunk_frames: int | None = None,
     ) -> EncoderStates:
+        del schedule, chunk_frames
         states_BTD = torch.zeros(len(samples_BS), len(self._frames), 1)
         return EncoderStates(states_BTD, self.num_frames(num_samples_B))
 

@@ -89,7 +89,7 @@ def test_the_distance_of_a_model_from_itself_is_none() -> None:
     log_probs_BTV = random_scores(2, 5, 7)
 
     for per in ("frame", "utterance"):
-        distance = posterior_kl(log_probs_BTV, log_probs_BTV, torch.tensor([5, 3]), per=per)  # pyright: ignore[reportArgumentType]
+        distance = posterior_kl(log_probs_BTV, log_probs_BTV, torch.tensor([5, 3]), per=per)
         assert float(distance) == pytest.approx(0, abs=1e-6)
 
 

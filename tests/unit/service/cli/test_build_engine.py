@@ -5,7 +5,7 @@ import pytest
 from service.cli import main
 from service.engine.onnx.build import build_key, is_whole
 from service.engine.onnx.checkpoint import open_checkpoint
-from service.engine.onnx.processor import Processor
+from service.engine.onnx.processor import Numerics, Processor
 from tests.onnx_kit import write_checkpoint
 
 
@@ -32,7 +32,7 @@ def test_an_image_gets_the_files_of_every_processor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_checkpoint(tmp_path / "tiny", "moonshine")
-    abilities = [
+    abilities: list[Numerics] = [
         Processor(int8_dot_products=able, bfloat16_tiles=False).numerics for able in (True, False)
     ]
 
