@@ -58,10 +58,12 @@ def stack_input_and_output(model: CtcModule, schedule: DepthSchedule) -> tuple[T
     def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         seen.append((inputs[0], output))
 
-    handle = model.encoder.stack.register_forward_hook(keep)
+    layers = elastic_layers(model)
+    handles = [layer.register_forward_hook(keep) for layer in (layers[0], layers[-1])]
     encode(model, *noise(50_000), schedule)
-    handle.remove()
-    return seen[0]
+    for handle in handles:
+        handle.remove()
+    return seen[0][0], seen[-1][1]
 
 
 @torch.inference_mode()
