@@ -52,15 +52,25 @@ def panels() -> tuple[Panel, ...]:
 def main() -> None:
     """Draw and print from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path)
+    parser.add_argument(
+        "results",
+        type=Path,
+        nargs="+",
+        help="cells of a later file replace those of an earlier one",
+    )
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    content = json.loads(options.results.read_text(encoding="utf-8"))
-    full, floor = (capacity(content["results"], name) for name in ("full", "floor"))
-    rows = measured(content["results"])
+    results = merged([json.loads(path.read_text(encoding="utf-8")) for path in options.results])
+    full, floor = (capacity(results, name) for name in ("full", "floor"))
+    rows = measured(results)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     draw(rows, full, floor, options.out)
     print("\n".join(table(rows, full)))
+
+
+def merged(files: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Give the rows of all files; of two of one cell the later file's."""
+    return list({row["cell"]: row for content in files for row in content["results"]}.values())
 
 
 def capacity(rows: Sequence[Row], depth: str) -> int:

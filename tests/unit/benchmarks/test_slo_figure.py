@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.slo_figure import STYLES, capacity, curve, draw, measured, panels, table
+from benchmarks.slo_figure import STYLES, capacity, curve, draw, measured, merged, panels, table
 from benchmarks.slo_systems import systems
 
 
@@ -57,3 +57,10 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     drawn = (tmp_path / "slo.svg").read_text()
     assert "<svg" in drawn
     assert len(drawn) > 10_000
+
+
+def test_a_later_file_replaces_cells_of_an_earlier_one() -> None:
+    first = {"results": [{"cell": "a", "streams": 1}, {"cell": "b", "streams": 1}]}
+    later = {"results": [{"cell": "b", "streams": 2}]}
+
+    assert [row["streams"] for row in merged([first, later])] == [1, 2]
