@@ -32,9 +32,7 @@ class CommitRule:
 
     Args:
         method: updates agree on it, attention stays off the edge, or both.
-        agreeing: updates in a row that have to ...
-        agreeing_s: ... or two and more over so much audio: under load updates come less often, and
-            two that far apart seldom agree on a guess.
+        agreeing: updates in a row that have to; two or more.
         least_s: audio of the utterance before which nothing is committed: on a second of it two
             updates agree on a guess.
         edge_s: audio at the end that attention must not have reached; the first token that does
@@ -51,7 +49,6 @@ class CommitRule:
 
     method: Method = "both"
     agreeing: int = 2
-    agreeing_s: float = 1.1
     least_s: float = 1.7
     edge_s: float = 0.4
     min_logprob: float = -np.inf
@@ -85,14 +82,6 @@ class Update:
     stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
-    """What an update left uncommitted, and the pooled frames there were."""
-
-    tokens: tuple[int, ...]
-    num_rows: int
-
-
 class Committer:
     """Decides for one utterance; keeps what the last update left uncommitted.
 
@@ -105,14 +94,13 @@ class Committer:
         self._rule = rule
         self._edge_rows = rule.edge_s / row_s
         self._patience_rows = rule.patience_s / row_s
-        self._agreeing_rows = rule.agreeing_s / row_s
         self._least_rows = rule.least_s / row_s
-        self._before: tuple[_Left, ...] = ()
+        self._before: tuple[tuple[int, ...], ...] = ()
 
     @property
     def tentative(self) -> tuple[int, ...]:
         """Tokens that the last update wrote and nobody committed: a good guess at the next one's."""
-        return self._before[-1].tokens if self._before else ()
+        return self._before[-1] if self._before else ()
 
     def at_edge(self, position_row: float, num_rows: int) -> bool:
         """Say whether attention has come to the end of the audio."""
@@ -121,10 +109,8 @@ class Committer:
     def commit(self, update: Update) -> int:
         """Give how many of an update's tokens to commit, from the first."""
         settled = len(update.tokens) if update.ended else self._settled(update)
-        latest = (*self._before, _Left(tuple(update.tokens), update.num_rows))
-        self._before = tuple(
-            _Left(one.tokens[settled:], one.num_rows) for one in latest[1 - self._rule.agreeing :]
-        )
+        latest = (*self._before, tuple(update.tokens))[1 - self._rule.agreeing :]
+        self._before = tuple(tokens[settled:] for tokens in latest)
         return settled
 
     def _settled(self, update: Update) -> int:
@@ -142,14 +128,9 @@ class Committer:
         return settled
 
     def _agreed(self, update: Update) -> int:
-        asked = self._before
-        if len(asked) < self._rule.agreeing - 1:
-            asked = ()
-        for count in range(1, len(self._before) + 1):
-            if update.num_rows - self._before[-count].num_rows >= self._agreeing_rows:
-                asked = self._before[-count:]
-                break
-        return min((_common_prefix(one.tokens, update.tokens) for one in asked), default=0)
+        if len(self._before) < self._rule.agreeing - 1:
+            return 0
+        return min(_common_prefix(tokens, update.tokens) for tokens in self._before)
 
     def _sure(self, update: Update) -> int:
         rows = update.position_rows or [-np.inf] * len(update.tokens)

@@ -83,10 +83,6 @@ class DimmerLaw(Protocol):
         """Take over a dimmer that was decided elsewhere, and go on from there."""
         ...
 
-    def reset(self) -> None:
-        """Forget what was learned; the dimmer is 1."""
-        ...
-
 
 class FixedDepth:
     """The law of an experiment: never turns."""
@@ -97,9 +93,6 @@ class FixedDepth:
         return 1.0
 
     def follow(self, dimmer: float) -> None:
-        """Do nothing."""
-
-    def reset(self) -> None:
         """Do nothing."""
 
 

@@ -39,16 +39,6 @@ class StepProfile:
     fixed_s: float
     per_stream_s: float
 
-    @classmethod
-    def fit(cls, layers: float, points: Sequence[tuple[int, float]]) -> "StepProfile":
-        """Fit measured pairs of batch and seconds, by least squares; neither part is below 0."""
-        mean_batch = sum(batch for batch, _ in points) / len(points)
-        mean_s = sum(took_s for _, took_s in points) / len(points)
-        spread = sum((batch - mean_batch) ** 2 for batch, _ in points)
-        joint = sum((batch - mean_batch) * (took_s - mean_s) for batch, took_s in points)
-        slope = max(0.0, joint / spread) if spread else mean_s / mean_batch
-        return cls(layers, max(0.0, mean_s - slope * mean_batch), slope)
-
     def latency_s(self, num_streams: float, chunk_s: float, scale: float = 1.0) -> float:
         """Predict the latency of a chunk; infinite where the streams ask more than there is.
 

@@ -1,6 +1,5 @@
 """The laws that turn a dimmer, on readings that are made up."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,16 +77,6 @@ def test_brownout_takes_nothing_back_just_below_the_set_point() -> None:
     fallen = law.next_dimmer(Reading(0.0, 1.0, 10, 10))
 
     assert law.next_dimmer(Reading(0.0, 0.85 * SETPOINT_S, 10, 10)) == fallen
-
-
-@given(st.floats(0.001, 0.1), st.floats(0, 0.1), st.lists(st.integers(1, 64), min_size=2))
-def test_a_step_profile_fits_a_line(per_stream_s: float, fixed_s: float, sizes: list[int]) -> None:
-    points = [(size, fixed_s + per_stream_s * size) for size in sizes]
-
-    profile = StepProfile.fit(8, points)
-
-    for size, took_s in points:
-        assert profile.fixed_s + profile.per_stream_s * size == pytest.approx(took_s, rel=1e-6)
 
 
 @given(st.integers(0, 200), st.integers(0, 200))
