@@ -76,14 +76,6 @@ class LayerRows:
     context: RowContext | None
 
 
-class Block(Protocol):
-    """One encoder layer of a backbone, from rows to rows; it knows nothing of strides but its norms."""
-
-    def __call__(self, x_BGD: Tensor, context: RowContext) -> Tensor:
-        """Run the layer; shapes in and out are equal."""
-        ...
-
-
 class StridedLayerNorm(nn.Module):
     """LayerNorm with weights of its own for every stride.
 
