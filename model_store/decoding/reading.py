@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_store.decoding.alignment import AlignmentHeads, separated, token_spans
+from model_store.decoding.confidence import ConfidenceMap
 from model_store.decoding.hypothesis import Hypothesis
 from model_store.decoding.repetition import without_loops
 from model_store.text.tokens import Tokenizer, WordPiece
@@ -141,6 +142,7 @@ class TranscriptReader:
         tokenizer: of the model.
         heads: alignment heads; None gives words without times that mean anything.
         memory_frame_s: seconds of audio in one frame that the decoder sees.
+        confidence: what raw confidences stand for; None leaves them raw.
         retries: whether a second try, over more silence, can say anything else.
         options: limits.
     """
@@ -151,12 +153,14 @@ class TranscriptReader:
         heads: AlignmentHeads | None,
         memory_frame_s: float,
         *,
+        confidence: ConfidenceMap | None = None,
         retries: bool = True,
         options: DecodingOptions | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._heads = heads
         self._frame_s = memory_frame_s
+        self._confidence = confidence
         self._retries = retries
         self._options = options or DecodingOptions()
 
@@ -232,7 +236,7 @@ class TranscriptReader:
             return ()
         bound_s = separated([0.0, *(token_end_s[word.end_token - 1] for word in words)], audio_s)
         return tuple(
-            DecodedWord(word.text, start_s, end_s, _confidence(logprobs, word))
+            DecodedWord(word.text, start_s, end_s, self._sure(logprobs, word))
             for word, (start_s, end_s) in zip(words, pairwise(bound_s), strict=True)
         )
 
@@ -256,6 +260,11 @@ class TranscriptReader:
             dataclasses.replace(item, encode_s=encode_s * length, decode_s=decode_s * length)
             for item, length in zip(decoded, lengths, strict=True)
         ]
+
+    def _sure(self, logprobs: Sequence[float], word: WordPiece) -> float:
+        of_word = logprobs[word.start_token : word.end_token]
+        raw = min(1.0, math.exp(sum(of_word) / len(of_word)))
+        return raw if self._confidence is None else self._confidence(raw)
 
     def _kept(self, hypothesis: Hypothesis) -> int:
         num_tokens = len(hypothesis.tokens)
@@ -303,11 +312,6 @@ class TranscriptReader:
             encode_s=first.encode_s + second.encode_s,
             decode_s=first.decode_s + second.decode_s,
         )
-
-
-def _confidence(logprobs: Sequence[float], word: WordPiece) -> float:
-    of_word = logprobs[word.start_token : word.end_token]
-    return min(1.0, math.exp(sum(of_word) / len(of_word)))
 
 
 def compression_ratio(text: str) -> float:
