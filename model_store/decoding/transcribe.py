@@ -10,6 +10,7 @@ import torch
 
 from model_store.backbones import SpeechModule
 from model_store.decoding.alignment import AlignmentHeads
+from model_store.decoding.confidence import ConfidenceMap
 from model_store.decoding.greedy import decode_greedy
 from model_store.decoding.reading import (
     Decoded,
@@ -29,6 +30,7 @@ class WindowDecoder:
         model: any backbone with an attention decoder.
         tokenizer: of the model.
         heads: alignment heads; None gives words without times that mean anything.
+        confidence: what raw confidences stand for; None leaves them raw.
         options: limits.
     """
 
@@ -38,6 +40,7 @@ class WindowDecoder:
         tokenizer: Tokenizer,
         heads: AlignmentHeads | None,
         options: DecodingOptions | None = None,
+        confidence: ConfidenceMap | None = None,
     ) -> None:
         self._model = model
         self._heads = heads
@@ -45,6 +48,7 @@ class WindowDecoder:
             tokenizer,
             heads,
             model.memory_frame_s,
+            confidence=confidence,
             retries=not model.pads_input,
             options=options,
         )

@@ -150,7 +150,11 @@ class LiveRecogniser:
             chunk_frames=options.chunk_frames,
             num_layers=recogniser.num_layers,
             reader=TranscriptReader(
-                recogniser.tokenizer, recogniser.heads, module.memory_frame_s, retries=False
+                recogniser.tokenizer,
+                recogniser.heads,
+                module.memory_frame_s,
+                confidence=recogniser.confidence,
+                retries=False,
             ),
             tokenizer=recogniser.tokenizer,
             formula=LiveCosts(recogniser.sizes),

@@ -16,6 +16,7 @@ from model_store.backbones import AnyModule, CtcModule, SpeechModule
 from model_store.backbones.precision import has_fast_bfloat16, to_bfloat16
 from model_store.checkpoint import Checkpoint
 from model_store.decoding.alignment import AlignmentHeads, alignment_heads
+from model_store.decoding.confidence import ConfidenceMap, confidence_map
 from model_store.decoding.ctc import CtcWindowDecoder
 from model_store.decoding.reading import Decoded, DecodedWord, WindowTranscript
 from model_store.decoding.transcribe import WindowDecoder
@@ -89,12 +90,13 @@ class Recogniser:
         self.catalogue: PlanCatalogue = checkpoint.catalogue
         self.backbone: AnyModule = checkpoint.module
         self.heads = heads = alignment_heads(checkpoint.decoding)
+        self.confidence: ConfidenceMap | None = confidence_map(checkpoint.decoding)
         watched = sum(len(found) for found in heads.by_layer.values()) if heads else 0
         self.sizes: ModelSizes = dataclasses.replace(
             model_sizes(self.backbone), watched_heads=watched
         )
         self.tokenizer = _tokenizer(checkpoint.folder)
-        self._decoder = _window_decoder(self.backbone, self.tokenizer, heads)
+        self._decoder = _window_decoder(self.backbone, self.tokenizer, heads, self.confidence)
 
     @property
     def module(self) -> SpeechModule:
@@ -215,11 +217,14 @@ class Recogniser:
 
 
 def _window_decoder(
-    model: AnyModule, tokenizer: Tokenizer, heads: AlignmentHeads | None
+    model: AnyModule,
+    tokenizer: Tokenizer,
+    heads: AlignmentHeads | None,
+    confidence: ConfidenceMap | None,
 ) -> WindowDecoder | CtcWindowDecoder:
     if isinstance(model, CtcModule):
         return CtcWindowDecoder(model, tokenizer)
-    return WindowDecoder(model, tokenizer, heads)
+    return WindowDecoder(model, tokenizer, heads, confidence=confidence)
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

@@ -1,6 +1,6 @@
 """Word error rate: counts, rates over a corpus, and intervals by bootstrap over utterances."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from model_store.text.normalise import normalise
 
 Counts: TypeAlias = npt.NDArray[np.float64]
+_Step: TypeAlias = tuple[int | None, int | None]
+"""Places in reference and hypothesis; None where one of them has no word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,14 @@ class Interval(NamedTuple):
 
 def word_errors(reference: str, hypothesis: str) -> WordErrors:
     """Count the errors of the cheapest alignment of two texts as they are, split at spaces."""
-    expected, got = reference.split(), hypothesis.split()
-    ids = {word: index for index, word in enumerate({*expected, *got})}
-    return _align([ids[word] for word in expected], [ids[word] for word in got])
+    return _align(*_ids(reference.split(), hypothesis.split()))
+
+
+def matched_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[bool]:
+    """Say of each word of a hypothesis whether the cheapest alignment finds it in the reference."""
+    expected, got = _ids(reference, hypothesis)
+    matched = _matches(expected, got, _steps(expected, got))
+    return [index in matched for index in range(len(got))]
 
 
 def normalised_word_errors(reference: str, hypothesis: str) -> WordErrors:
@@ -128,7 +135,25 @@ def paired_difference_interval(
     return _interval(difference, len(errors), confidence, repeats, seed)
 
 
+def _ids(expected: Sequence[str], got: Sequence[str]) -> tuple[list[int], list[int]]:
+    ids = {word: index for index, word in enumerate({*expected, *got})}
+    return [ids[word] for word in expected], [ids[word] for word in got]
+
+
 def _align(expected: Sequence[int], got: Sequence[int]) -> WordErrors:
+    steps = list(_steps(expected, got))
+    substitutions = sum(1 for i, j in steps if i is not None and j is not None)
+    substitutions -= len(_matches(expected, got, steps))
+    deletions = sum(1 for _, j in steps if j is None)
+    insertions = sum(1 for i, _ in steps if i is None)
+    return WordErrors(substitutions, deletions, insertions, len(expected))
+
+
+def _matches(expected: Sequence[int], got: Sequence[int], steps: Iterable[_Step]) -> set[int]:
+    return {j for i, j in steps if i is not None and j is not None and expected[i] == got[j]}
+
+
+def _steps(expected: Sequence[int], got: Sequence[int]) -> Iterator[_Step]:
     """Fill the table of edit distances a row at a time, then walk back through it."""
     got_ids, columns = np.asarray(got, np.int64), np.arange(len(got) + 1)
     table = np.empty((len(expected) + 1, len(got) + 1), np.int32)
@@ -138,17 +163,18 @@ def _align(expected: Sequence[int], got: Sequence[int]) -> WordErrors:
         row[1:] = np.minimum(row[1:], table[i - 1, :-1] + (got_ids != word))
         table[i] = np.minimum.accumulate(row - columns) + columns  # insertions, from the left
     i, j = len(expected), len(got)
-    substitutions = deletions = insertions = 0
     while i or j:
         here = table[i, j]
         wrong = bool(i and j and expected[i - 1] != got[j - 1])
         if i and j and here == table[i - 1, j - 1] + wrong:
-            substitutions, i, j = substitutions + wrong, i - 1, j - 1
+            i, j = i - 1, j - 1
+            yield i, j
         elif i and here == table[i - 1, j] + 1:
-            deletions, i = deletions + 1, i - 1
+            i -= 1
+            yield i, None
         else:
-            insertions, j = insertions + 1, j - 1
-    return WordErrors(substitutions, deletions, insertions, len(expected))
+            j -= 1
+            yield None, j
 
 
 def _rates(draws: Counts, errors: Sequence[WordErrors]) -> Counts:

@@ -98,7 +98,11 @@ def create_live_runner(
         chunk_frames=chunk_frames,
         num_layers=sizes.encoder_layers,
         reader=TranscriptReader(
-            recogniser.tokenizer, recogniser.heads, sizes.memory_frame_s, retries=False
+            recogniser.tokenizer,
+            recogniser.heads,
+            sizes.memory_frame_s,
+            confidence=recogniser.confidence,
+            retries=False,
         ),
         tokenizer=recogniser.tokenizer,
         formula=LiveCosts(recogniser.sizes),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model_store.decoding.confidence import confidence_map
 from model_store.decoding.reading import Heard, TranscriptReader, WindowTranscript
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.errors import CheckpointError
@@ -49,7 +50,10 @@ class OnnxRecogniser:
         self.encoder = Encoder(folder, sizes, arrays, num_threads)
         self.decoder = Decoder(folder, sizes, embedding, num_threads)
         self.tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
-        self._reader = TranscriptReader(self.tokenizer, heads, sizes.memory_frame_s)
+        self.confidence = confidence_map(checkpoint.decoding)
+        self._reader = TranscriptReader(
+            self.tokenizer, heads, sizes.memory_frame_s, confidence=self.confidence
+        )
 
     def transcribe_windows(
         self, windows: Sequence[Floats], plan: DepthPlan, *, words: bool = True

@@ -8,6 +8,7 @@ from model_store.text import (
     WordErrors,
     bootstrap_interval,
     corpus_wer,
+    matched_words,
     normalised_word_errors,
     paired_difference_interval,
     paired_ratio_interval,
@@ -158,3 +159,20 @@ def test_systems_that_heard_other_utterances_are_not_compared() -> None:
         paired_ratio_interval([WordErrors(0, 0, 0, 5)], [])
     with pytest.raises(AssertionError, match="same references"):
         paired_difference_interval([WordErrors(0, 0, 0, 5)], [WordErrors(0, 0, 0, 6)])
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
+def test_words_that_match_are_those_that_are_no_errors(expected: list[str], got: list[str]) -> None:
+    errors = word_errors(" ".join(expected), " ".join(got))
+
+    matched = matched_words(expected, got)
+
+    assert len(matched) == len(got)
+    assert sum(matched) == len(expected) - errors.substitutions - errors.deletions
+
+
+def test_a_wrong_word_is_not_found() -> None:
+    found = matched_words("the cat sat down".split(), "the bat sat sat down".split())
+
+    assert [found[0], found[1], found[4]] == [True, False, True]
+    assert sum(found[2:4]) == 1
