@@ -3,7 +3,7 @@
 Dimensions: B = transcripts, U = tokens, V = vocabulary, H = watched heads, P = pooled frames.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model_store.backbones.base import DecoderCache, EncoderStates, SpeechModel
+from model_store.decoding.hotwords import Floats, Hotwords, Ints
 from model_store.decoding.hypothesis import Hypothesis
 
 Array = npt.NDArray[np.float32]
@@ -23,6 +24,7 @@ def decode_greedy(
     max_tokens: Sequence[int],
     end_token: int,
     watched: Mapping[int, Sequence[int]] | None = None,
+    hotwords: Hotwords | None = None,
 ) -> list[Hypothesis]:
     """Take the likeliest token until the end token or the limit.
 
@@ -32,6 +34,7 @@ def decode_greedy(
         max_tokens: limit of each transcript, at least 1.
         end_token: stops a transcript.
         watched: heads by decoder layer whose cross-attention is returned.
+        hotwords: whose tokens have a bonus.
     """
     decoder = model.decoder
     pooled = decoder.pool(encoded)
@@ -44,19 +47,17 @@ def decode_greedy(
     token_BU = torch.tensor(model.prompt, device=encoded.states_BTD.device).expand(batch, -1)
     while rows:
         logp_BV = decoder.logits(decoder(token_BU, cache)[:, -1:])[:, 0].float().log_softmax(-1)
-        best_B = logp_BV.max(-1)
+        tokens, logprobs = _chosen(logp_BV, [done[row].tokens for row in rows], hotwords, end_token)
         weights_BHP = _latest_weights(cache)
         alive: list[int] = []
-        for place, (row, token, logprob) in enumerate(
-            zip(rows, best_B.indices.tolist(), best_B.values.tolist(), strict=True)
-        ):
+        for place, (row, token, logprob) in enumerate(zip(rows, tokens, logprobs, strict=True)):
             hypothesis = done[row]
             if weights_BHP is not None:
                 kept_weights[row].append(weights_BHP[place])
             goes_on = hypothesis.take(token, logprob, end_token)
             if goes_on and len(hypothesis.tokens) < max_tokens[row]:
                 alive.append(place)
-        token_BU = best_B.indices[:, None]
+        token_BU = torch.tensor(tokens, device=logp_BV.device)[:, None]
         if len(alive) < len(rows):
             keep_B = torch.tensor(alive, dtype=torch.long, device=token_BU.device)
             cache.keep(keep_B)
@@ -67,6 +68,28 @@ def decode_greedy(
             valid = int(pooled.num_rows_B[row])
             done[row].weights_HUP = np.stack(weights, axis=1)[:, :, :valid]
     return done
+
+
+def logprobs_of(logp_V: Tensor) -> Callable[[Ints], Floats]:
+    """Give what tells hotwords the log probabilities of a few tokens."""
+    return lambda token_C: logp_V[torch.from_numpy(token_C).to(logp_V.device)].float().cpu().numpy()
+
+
+def _chosen(
+    logp_BV: Tensor,
+    written: Sequence[Sequence[int]],
+    hotwords: Hotwords | None,
+    end_token: int,
+) -> tuple[list[int], list[float]]:
+    best_B = logp_BV.max(-1)
+    tokens: list[int] = best_B.indices.tolist()
+    logprobs: list[float] = best_B.values.tolist()
+    if hotwords is not None:
+        for place, before in enumerate(written):
+            tokens[place], logprobs[place] = hotwords.choose(
+                before, (tokens[place], logprobs[place]), logprobs_of(logp_BV[place]), end_token
+            )
+    return tokens, logprobs
 
 
 def _latest_weights(cache: DecoderCache) -> Array | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from model_store.decoding.hotwords import Floats, Hotwords, Ints
 from model_store.decoding.hypothesis import Hypothesis
 from model_store.decoding.repetition import LONGEST_PERIOD, without_loops
 from model_store.text.agreement import CommitRule, Committer, Update, expected_rows
@@ -59,11 +60,13 @@ class Feed:
         kept_tokens: how many tokens of the cache still hold; those behind them are forgotten.
         tokens: to take in.
         num_scored: after how many of them, from the last, the next token is wanted.
+        biased: whether `Scored.logprobs_of` is wanted, too.
     """
 
     kept_tokens: int
     tokens: tuple[int, ...]
     num_scored: int
+    biased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Scored:
         weights_HSP: cross-attention weights of the watched heads there; None when none are.
         others, other_logprobs: the likeliest besides the end token; empty where no engine says,
             and then every end token is believed.
+        logprobs_of: those of some tokens at a scored place; where they were wanted.
     """
 
     tokens: Sequence[int]
@@ -83,6 +87,7 @@ class Scored:
     weights_HSP: Array | None
     others: Sequence[int] = ()
     other_logprobs: Sequence[float] = ()
+    logprobs_of: Callable[[int, Ints], Floats] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +157,7 @@ class LiveTranscript:
         self._committer = Committer(rule, model.row_s)
         self.committed = Written()
         self.tentative = Written()
+        self.hotwords: Hotwords | None = None
         self._in_cache = 0
         self._feed: Feed | None = None
         self._draft: tuple[int, ...] = ()
@@ -195,7 +201,8 @@ class LiveTranscript:
         # The last token is fed in any case: the next one is read off what it gives.
         kept = min(self._in_cache, len(before) - 1) if self._model.reuse else 0
         self._draft = self._committer.tentative[: max(0, self._room - 1)]
-        self._feed = Feed(kept, (*before[kept:], *self._draft), len(self._draft) + 1)
+        fed = (*before[kept:], *self._draft)
+        self._feed = Feed(kept, fed, len(self._draft) + 1, self.hotwords is not None)
 
     def take(self, scored: Scored) -> None:
         """Take what a decoder call gave for `feed`."""
@@ -204,7 +211,7 @@ class LiveTranscript:
         self.calls += 1
         fed = feed.kept_tokens + len(feed.tokens)
         for place in range(feed.num_scored):
-            token, logprob = scored.tokens[place], scored.logprobs[place]
+            token, logprob = self._chosen(scored, place)
             weights_HP = None if scored.weights_HSP is None else scored.weights_HSP[:, place]
             holds = place < len(self._draft) and token == self._draft[place]
             # What was fed behind the first token that no longer holds is none of this transcript.
@@ -221,7 +228,8 @@ class LiveTranscript:
             if not holds:
                 break
         self._draft = ()
-        self._feed = Feed(self._in_cache, (self._new.tokens[-1],), 1)
+        biased = self.hotwords is not None
+        self._feed = Feed(self._in_cache, (self._new.tokens[-1],), 1, biased)
 
     def close_update(self, *, ended: bool) -> None:
         """Commit what is settled; everything once the utterance has ended."""
@@ -252,6 +260,19 @@ class LiveTranscript:
             self._end is not None,
             self.calls,
             _stacked(weights_HP, self._num_rows) if weights_HP else None,
+        )
+
+    def _chosen(self, scored: Scored, place: int) -> tuple[int, float]:
+        """Give the token at a scored place: the likeliest, or one of a hotword."""
+        likeliest = scored.tokens[place], scored.logprobs[place]
+        logprobs_of = scored.logprobs_of
+        if self.hotwords is None or logprobs_of is None:
+            return likeliest
+        return self.hotwords.choose(
+            self.committed.tokens + self._new.tokens,
+            likeliest,
+            lambda token_C: logprobs_of(place, token_C),
+            self._model.end_token,
         )
 
     def _keep(self, token: int, logprob: float, weights_HP: Array | None) -> bool:

@@ -4,7 +4,7 @@ Dimensions: T = encoder frames of one stream, P = pooled frames, U = tokens of a
 by side, S = those that are scored, D = channels, V = vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 from model_store.backbones.attention import CrossAttention, pool_memory
 from model_store.backbones.blocks import DecoderBlock
 from model_store.backbones.moonshine import Moonshine
+from model_store.decoding.greedy import logprobs_of
+from model_store.decoding.hotwords import Floats, Ints
 from model_store.decoding.live import (
     Array,
     DecoderCall,
@@ -153,7 +155,8 @@ class LiveDecoder:
         logp_SV[:, self._model.config.end_token] = -torch.inf
         other = logp_SV.max(-1)
         columns = (best.indices, best.values, other.indices, other.values)
-        pieces = zip(*(column.split(counts) for column in columns), cache.weights, strict=True)
+        each = (column.split(counts) for column in (logp_SV, *columns))
+        pieces = zip(wanted, *each, cache.weights, strict=True)
         return [
             Scored(
                 best_S.tolist(),
@@ -161,9 +164,14 @@ class LiveDecoder:
                 _weights(weights, len(best_S)),
                 other_S.tolist(),
                 other_logp_S.tolist(),
+                _logprobs_of(all_logp_SV) if feed.biased else None,
             )
-            for best_S, logp_S, other_S, other_logp_S, weights in pieces
+            for (_, feed), all_logp_SV, best_S, logp_S, other_S, other_logp_S, weights in pieces
         ]
+
+
+def _logprobs_of(logp_SV: Tensor) -> Callable[[int, Ints], Floats]:
+    return lambda place, token_C: logprobs_of(logp_SV[place])(token_C)
 
 
 def _weights(weights: list[Tensor], num_scored: int) -> Array | None:

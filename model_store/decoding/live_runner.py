@@ -7,12 +7,13 @@ Needs no torch: what has tensors is a machine's, torch's or an engine's.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias
 
 import numpy as np
 
+from model_store.decoding.hotwords import HotwordLists
 from model_store.decoding.live import DecoderCall, LiveModel
 from model_store.decoding.live_step import LiveCost, LiveRequest, LiveResult
 from model_store.decoding.live_utterance import Decoder, Encoder, Framing, LiveUtterance, Samples
@@ -81,6 +82,16 @@ class LiveFormula(Protocol):
         ...
 
 
+class HearAgain(Protocol):
+    """Transcribes whole utterances with full context."""
+
+    def __call__(
+        self, windows: list[Samples], plan: DepthPlan, *, hotwords: Sequence[str]
+    ) -> Sequence[WindowTranscript]:
+        """Transcribe utterances that share a plan and their hotwords."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveParts:
     """What a runner needs of its model.
@@ -102,7 +113,7 @@ class LiveParts:
     reader: TranscriptReader
     tokenizer: Tokenizer
     formula: LiveFormula
-    hear_again: Callable[[list[Samples], DepthPlan], Sequence[WindowTranscript]]
+    hear_again: HearAgain
 
 
 class LiveRunner(Generic[Encoder, Decoder]):
@@ -117,6 +128,7 @@ class LiveRunner(Generic[Encoder, Decoder]):
         self._machine = machine
         self._parts = parts
         self._full = DepthPlan.full(parts.num_layers)
+        self._hotwords = HotwordLists(parts.tokenizer)
 
     @property
     def chunk_s(self) -> float:
@@ -204,6 +216,8 @@ class LiveRunner(Generic[Encoder, Decoder]):
             return
         started = time.perf_counter()
         states = [r.utterance.decoder for r, _ in due]
+        for (request, _), state in zip(due, states, strict=True):
+            state.transcript.hotwords = self._hotwords.of(request.hotwords)
         settled = [len(state.transcript.committed.tokens) for state in states]
         most = [self._parts.reader.most_tokens(r.utterance.num_samples) for r, _ in due]
         self._machine.write(states, most, [r.ends for r, _ in due])
@@ -246,16 +260,17 @@ class LiveRunner(Generic[Encoder, Decoder]):
         utterance.stable_words = stable_words(pieces, len(transcript.committed.tokens))
 
     def _hear_again(self, ending: Sequence[Share[Encoder, Decoder]]) -> None:
-        """Run whole utterances with full context, those of one plan together."""
-        by_plan: dict[DepthPlan, list[Share[Encoder, Decoder]]] = {}
+        """Run whole utterances with full context, those of one plan and one list of hotwords together."""
+        alike: dict[tuple[DepthPlan, tuple[str, ...]], list[Share[Encoder, Decoder]]] = {}
         for request, cost in ending:
             if request.utterance.num_samples:
-                by_plan.setdefault(request.plan, []).append((request, cost))
-        for plan, members in by_plan.items():
+                key = request.plan, request.hotwords
+                alike.setdefault(key, []).append((request, cost))
+        for (plan, hotwords), members in alike.items():
             for start in range(0, len(members), SECOND_PASS_WINDOWS):
                 batch = members[start : start + SECOND_PASS_WINDOWS]
                 windows = [request.utterance.all_samples() for request, _ in batch]
-                heard = self._parts.hear_again(windows, plan)
+                heard = self._parts.hear_again(windows, plan, hotwords=hotwords)
                 for (request, cost), found in zip(batch, heard, strict=True):
                     request.utterance.words = found.words
                     request.utterance.stable_words = len(found.words)

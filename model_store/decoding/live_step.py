@@ -48,6 +48,7 @@ class LiveRequest(Generic[Utterance]):
         decode: whether words are asked for; without, the step only encodes.
         ends: nothing follows.
         second_pass: with `ends`, hear the whole again with full context for its words.
+        hotwords: that its words may be, from this step on.
     """
 
     utterance: Utterance
@@ -56,6 +57,7 @@ class LiveRequest(Generic[Utterance]):
     decode: bool = True
     ends: bool = False
     second_pass: bool = False
+    hotwords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

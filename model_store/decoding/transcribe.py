@@ -12,6 +12,7 @@ from model_store.backbones import SpeechModule
 from model_store.decoding.alignment import AlignmentHeads
 from model_store.decoding.confidence import ConfidenceMap
 from model_store.decoding.greedy import decode_greedy
+from model_store.decoding.hotwords import HotwordLists, Hotwords
 from model_store.decoding.reading import (
     Decoded,
     DecodingOptions,
@@ -44,6 +45,7 @@ class WindowDecoder:
     ) -> None:
         self._model = model
         self._heads = heads
+        self._hotwords = HotwordLists(tokenizer)
         self._reader = TranscriptReader(
             tokenizer,
             heads,
@@ -60,6 +62,7 @@ class WindowDecoder:
         chunk_frames: int | None = None,
         *,
         words: bool = True,
+        hotwords: Sequence[str] = (),
     ) -> list[Decoded]:
         """Decode a batch; windows that look wrong get one more try, by themselves.
 
@@ -68,12 +71,14 @@ class WindowDecoder:
             schedule: depth along each window.
             chunk_frames: chunk mask, None for full context.
             words: also give words with times and confidence.
+            hotwords: words that may come, written where they nearly would have been.
         """
+        expected = self._hotwords.of(hotwords)
 
         def listen(
             heard: Sequence[Samples], lengths: Sequence[int], max_tokens: Sequence[int]
         ) -> Heard:
-            return self._listen(heard, lengths, max_tokens, schedule, chunk_frames)
+            return self._listen(heard, lengths, max_tokens, (schedule, chunk_frames), expected)
 
         return self._reader.decode(windows, listen, words=words)
 
@@ -82,8 +87,8 @@ class WindowDecoder:
         windows: Sequence[Samples],
         lengths: Sequence[int],
         max_tokens: Sequence[int],
-        schedule: DepthSchedule,
-        chunk_frames: int | None,
+        depth: tuple[DepthSchedule, int | None],
+        hotwords: Hotwords | None,
     ) -> Heard:
         samples_BS = torch.zeros(len(windows), max(lengths))
         for row, samples in enumerate(windows):
@@ -91,8 +96,8 @@ class WindowDecoder:
         watched: Mapping[int, Sequence[int]] = self._heads.by_layer if self._heads else {}
         started = time.perf_counter()
         with torch.inference_mode():
-            encoded = self._model.encode(samples_BS, torch.tensor(lengths), schedule, chunk_frames)
+            encoded = self._model.encode(samples_BS, torch.tensor(lengths), *depth)
         encoded_at = time.perf_counter()
         end_token = self._model.config.end_token
-        found = decode_greedy(self._model, encoded, max_tokens, end_token, watched)
+        found = decode_greedy(self._model, encoded, max_tokens, end_token, watched, hotwords)
         return Heard(found, encoded_at - started, time.perf_counter() - encoded_at)

@@ -112,6 +112,11 @@ class Recogniser:
         return self.backbone
 
     @property
+    def takes_hotwords(self) -> bool:
+        """Whether hotwords make a difference."""
+        return not isinstance(self.backbone, CtcModule)
+
+    @property
     def num_layers(self) -> int:
         """Encoder layers, which depth plans are about."""
         return self.backbone.num_layers
@@ -194,6 +199,7 @@ class Recogniser:
         *,
         words: bool = True,
         chunk_frames: int | None = None,
+        hotwords: Sequence[str] = (),
     ) -> list[WindowTranscript]:
         """Transcribe short stretches of speech as one batch, in the order given.
 
@@ -202,11 +208,18 @@ class Recogniser:
             plan: stride of each layer.
             words: also give words with times and confidence.
             chunk_frames: chunk mask, None for full context.
+            hotwords: words that may come, written where they nearly would have been; for models
+                with an attention decoder, others ignore them.
         """
         if not windows:
             return []
         schedule = DepthSchedule.constant(plan)
-        decoded = self._decoder.decode(windows, schedule, chunk_frames, words=words)
+        if isinstance(self._decoder, CtcWindowDecoder):
+            decoded = self._decoder.decode(windows, schedule, chunk_frames, words=words)
+        else:
+            decoded = self._decoder.decode(
+                windows, schedule, chunk_frames, words=words, hotwords=hotwords
+            )
         return [self._with_cost(item, schedule) for item in decoded]
 
     def _with_cost(self, decoded: Decoded, schedule: DepthSchedule) -> WindowTranscript:

@@ -228,7 +228,7 @@ def test_many_tokens_of_a_batch_are_those_of_torch(models: Models) -> None:
         expected = decode_greedy(module, encoded, limits, never, heads)
 
     memories = models.onnx().encoder.encode(utterances, FULL)
-    found = Decoder(folder, sizes, embedding, num_threads=1).greedy(memories, limits)
+    found = Decoder(folder, sizes, embedding, 1, "float32").greedy(memories, limits)
 
     for one, other in zip(found, expected, strict=True):
         assert (one.tokens, one.steps, one.ended) == (other.tokens, other.steps, other.ended)

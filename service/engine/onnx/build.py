@@ -27,7 +27,7 @@ from service.engine.onnx.processor import Numerics
 
 logger = logging.getLogger(__name__)
 
-GRAPH_FORM = 2
+GRAPH_FORM = 3
 """Rises when graphs are built in another way, so that older files are not read."""
 
 MANIFEST = "manifest.json"

@@ -1,7 +1,7 @@
 """The decoder: its step's graph, and greedy decoding of several transcripts at once, a run a token.
 
 Dimensions: N = transcripts, U = new tokens, M = rows, S = scored rows, L = room for tokens, P = pooled frames, H = heads,
-K = channels of a head, D = channels, W = watched heads.
+K = channels of a head, D = channels, W = watched heads, V = vocabulary, C = tokens asked about.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from model_store.decoding.hotwords import Hotwords
 from model_store.decoding.hypothesis import Hypothesis
 from service.engine.onnx.checkpoint import Floats, Sizes
 from service.engine.onnx.encoder import Memory
+from service.engine.onnx.processor import Numerics
+from service.engine.onnx.scaled_rows import rounded_row
 from service.engine.onnx.sessions import Array, Graph, RotaryTable
 
 Ints = npt.NDArray[np.int64]
@@ -26,6 +29,9 @@ HIDDEN = -1e9
 
 SCORED = ("token", "logprob", "other", "other_logprob")
 """What the step gives of each scored row: the likeliest token, and that besides the end token."""
+
+SCORED_ROWS = "rows"
+"""What the step multiplies the vocabulary with; asked for where single tokens are scored outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class StepOutput:
         other_S, other_logprob_S: the likeliest besides the end token.
         new: keys and values of the new tokens by layer, (N, H, U, K) each.
         weights_NWUP: of the watched heads.
+        rows_SD: what the vocabulary was multiplied with, where it was asked for.
     """
 
     token_S: Ints
@@ -69,6 +76,7 @@ class StepOutput:
     other_logprob_S: Floats
     new: Sequence[Floats]
     weights_NWUP: Floats | None
+    rows_SD: Floats | None = None
 
 
 class Caches:
@@ -123,6 +131,7 @@ class Decoder:
         sizes: of the model.
         embedding: int8 rows of the tokens and their scales.
         num_threads: threads one run may use.
+        numerics: how the graph's products are computed.
     """
 
     def __init__(
@@ -131,8 +140,10 @@ class Decoder:
         sizes: Sizes,
         embedding: tuple[npt.NDArray[np.int8], Floats],
         num_threads: int,
+        numerics: Numerics,
     ) -> None:
         self._sizes = sizes
+        self._numerics: Numerics = numerics
         self._step = Graph(folder / "decoder_step.onnx", num_threads)
         self._embedding_VD, self._scale_V = embedding
         self._rotary = RotaryTable(sizes.rotated)
@@ -142,15 +153,28 @@ class Decoder:
         self._watches = "weights" in self._step.outputs
         self._outputs = [*SCORED, *self._new, *["weights"] * self._watches]
 
-    def greedy(self, memories: Sequence[Memory], max_tokens: Sequence[int]) -> list[Hypothesis]:
-        """Take the likeliest token until the end token or each transcript's limit."""
+    def greedy(
+        self,
+        memories: Sequence[Memory],
+        max_tokens: Sequence[int],
+        hotwords: Hotwords | None = None,
+    ) -> list[Hypothesis]:
+        """Take the likeliest token until the end token or each transcript's limit.
+
+        Args:
+            memories: of each transcript's audio.
+            max_tokens: limit of each.
+            hotwords: whose tokens have a bonus.
+        """
         done = [Hypothesis() for _ in memories]
         weights: list[list[Floats]] = [[] for _ in memories]
         caches = Caches(self._sizes, [memory.keys_values for memory in memories])
         rows: list[int] = list(range(len(memories)))
         token_N = np.full(len(rows), self._sizes.start_token, np.int64)
         while rows:
-            token_N, logprob_N, weights_NWP = self._take(token_N, caches)
+            token_N, logprob_N, weights_NWP = self._take(
+                token_N, caches, hotwords, [done[row].tokens for row in rows]
+            )
             alive: list[int] = []
             for place, row in enumerate(rows):
                 if weights_NWP is not None:
@@ -172,8 +196,13 @@ class Decoder:
                 hypothesis.weights_HUP = np.stack(found, axis=1)[:, :, :valid]
         return done
 
-    def run(self, step: StepInput) -> StepOutput:
-        """Run the step once."""
+    def run(self, step: StepInput, *, with_rows: bool = False) -> StepOutput:
+        """Run the step once.
+
+        Args:
+            step: new tokens.
+            with_rows: also give what `logprobs_of` needs.
+        """
         token_M = step.token_M
         cos_MR, sin_MR = self._rotary(2 * step.position_M)
         inputs: dict[str, Array] = {
@@ -189,11 +218,34 @@ class Decoder:
         }
         for name, seen, heard in zip(self._cached, step.seen, step.heard, strict=True):
             inputs[f"self_{name}"], inputs[f"cross_{name}"] = seen, heard
-        token_S, logprob_S, other_S, other_logprob_S, *rest = self._step(inputs, self._outputs)
+        outputs = [*self._outputs, SCORED_ROWS] if with_rows else self._outputs
+        token_S, logprob_S, other_S, other_logprob_S, *rest = self._step(inputs, outputs)
+        rows_SD = rest.pop() if with_rows else None
         new, weights = rest[: len(self._new)], rest[-1] if self._watches else None
-        return StepOutput(token_S, logprob_S, other_S, other_logprob_S, new, weights)
+        return StepOutput(token_S, logprob_S, other_S, other_logprob_S, new, weights, rows_SD)
 
-    def _take(self, token_N: Ints, caches: Caches) -> tuple[Ints, Floats, Floats | None]:
+    def logprobs_of(self, found: StepOutput, row: int, token_C: Ints) -> Floats:
+        """Give the log probabilities of a few tokens at a scored row, as the graph has them.
+
+        Args:
+            found: of a run with rows.
+            row: which of them.
+            token_C: tokens to score.
+        """
+        assert found.rows_SD is not None, "expected a run with rows"
+        row_D = rounded_row(found.rows_SD[row], self._numerics)
+        asked = np.append(token_C, found.token_S[row])
+        score_C = self._embedding_VD[asked].astype(np.float32) @ row_D * self._scale_V[asked]
+        # The likeliest token's score and log probability give what the scores were divided by.
+        return score_C[:-1] - score_C[-1] + found.logprob_S[row]
+
+    def _take(
+        self,
+        token_N: Ints,
+        caches: Caches,
+        hotwords: Hotwords | None,
+        written: Sequence[Sequence[int]],
+    ) -> tuple[Ints, Floats, Floats | None]:
         """Run one step over one new token of each transcript."""
         row_N = np.arange(len(token_N))
         seen_mask = np.zeros((len(token_N), 1, 1, caches.room + 1), np.float32)
@@ -209,9 +261,25 @@ class Decoder:
                 seen_mask=seen_mask,
                 heard=caches.cross,
                 heard_mask=caches.cross_mask,
-            )
+            ),
+            with_rows=hotwords is not None,
         )
         caches.append(found.new)
         weights_NWUP = found.weights_NWUP
         seen_NWP = None if weights_NWUP is None else weights_NWUP[:, :, 0]
-        return found.token_S, found.logprob_S, seen_NWP
+        if hotwords is None:
+            return found.token_S, found.logprob_S, seen_NWP
+        chosen = [self._chosen(found, row, hotwords, before) for row, before in enumerate(written)]
+        tokens, logprobs = zip(*chosen, strict=True)
+        return np.array(tokens, np.int64), np.array(logprobs, np.float32), seen_NWP
+
+    def _chosen(
+        self, found: StepOutput, row: int, hotwords: Hotwords, before: Sequence[int]
+    ) -> tuple[int, float]:
+        likeliest = int(found.token_S[row]), float(found.logprob_S[row])
+        return hotwords.choose(
+            before,
+            likeliest,
+            lambda token_C: self.logprobs_of(found, row, token_C),
+            self._sizes.end_token,
+        )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.engine.onnx.checkpoint import Matrix, Sizes, Weights
-from service.engine.onnx.decoder import HIDDEN, SCORED
+from service.engine.onnx.decoder import HIDDEN, SCORED, SCORED_ROWS
 from service.engine.onnx.encoder_graphs import rotated_by
 from service.engine.onnx.graph import FLOAT, INT64, MICROSOFT, GraphBuilder
 from service.engine.onnx.processor import Numerics
@@ -58,8 +58,9 @@ def decoder_step(
         self_mask (N, 1, U, L + U) and cross_mask (N, 1, 1, P) added to scores, and by layer
         self_key_I, self_value_I (N, H, L, K), cross_key_I, cross_value_I (N, H, P, K);
         out: token and logprob (S,), other and other_logprob (S,) of the likeliest besides the end
-        token, by layer new_key_I, new_value_I (N, H, U, K), and weights (N, W, U, P) of the
-        watched heads by rising layer, where any are watched.
+        token, rows (S, D) that the vocabulary is multiplied with, by layer new_key_I, new_value_I
+        (N, H, U, K), and weights (N, W, U, P) of the watched heads by rising layer, where any are
+        watched.
     """
     graph = GraphBuilder("decoder_step", numerics)
     x = graph.input("x", ("M", sizes.dim))
@@ -82,6 +83,7 @@ def decoder_step(
         graph.output(graph.op("Concat", *seen, axis=1), "weights", ("N", heads, "U", "P"))
     x = graph.op("Gather", x, scored)
     normed = graph.norm(x, weights.vector("decoder.norm.weight"))
+    graph.output(normed, SCORED_ROWS, ("S", sizes.dim))
     found = _likeliest(graph, normed, weights.matrix("decoder.embedding"), sizes.end_token)
     for value, name, kind in zip(found, SCORED, (INT64, FLOAT, INT64, FLOAT), strict=True):
         graph.output(value, name, ("S",), kind)

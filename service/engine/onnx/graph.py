@@ -9,7 +9,7 @@ range of a byte by its own largest value, so that no row depends on its neighbou
 Dimensions: N = outputs, K = inputs, D = channels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +20,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.engine.onnx.checkpoint import Floats, Matrix
 from service.engine.onnx.processor import Numerics
+from service.engine.onnx.scaled_rows import LARGEST_STEP, LEAST
 
 OPSET = 21
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
 FLOAT = TensorProto.FLOAT
 INT64 = TensorProto.INT64
-LEAST = 1e-9
-"""Of a row's largest value, so that rows of zeros stay zeros."""
-LARGEST_STEP: Mapping[Numerics, int] = {"int8": 127, "int8-reduced": 63}
 Shape = Sequence[int | str]
 
 

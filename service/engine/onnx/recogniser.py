@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from model_store.decoding.confidence import confidence_map
+from model_store.decoding.hotwords import HotwordLists
 from model_store.decoding.reading import Heard, TranscriptReader, WindowTranscript
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.errors import CheckpointError
@@ -48,15 +49,26 @@ class OnnxRecogniser:
         self.catalogue: PlanCatalogue = checkpoint.catalogue
         self.sizes = sizes.for_flops(watched)
         self.encoder = Encoder(folder, sizes, arrays, num_threads)
-        self.decoder = Decoder(folder, sizes, embedding, num_threads)
+        self.decoder = Decoder(folder, sizes, embedding, num_threads, numerics)
         self.tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
+        self._hotwords = HotwordLists(self.tokenizer)
         self.confidence = confidence_map(checkpoint.decoding)
         self._reader = TranscriptReader(
             self.tokenizer, heads, sizes.memory_frame_s, confidence=self.confidence
         )
 
+    @property
+    def takes_hotwords(self) -> bool:
+        """Whether hotwords make a difference: always, where there is an attention decoder."""
+        return True
+
     def transcribe_windows(
-        self, windows: Sequence[Floats], plan: DepthPlan, *, words: bool = True
+        self,
+        windows: Sequence[Floats],
+        plan: DepthPlan,
+        *,
+        words: bool = True,
+        hotwords: Sequence[str] = (),
     ) -> list[WindowTranscript]:
         """Transcribe short stretches of speech together, in the order given.
 
@@ -64,9 +76,11 @@ class OnnxRecogniser:
             windows: float32 in [-1, 1] at 16 kHz, each at most half a minute.
             plan: stride of each layer.
             words: also give words with times and confidence.
+            hotwords: words that may come, written where they nearly would have been.
         """
         if not windows:
             return []
+        expected = self._hotwords.of(hotwords)
 
         def listen(
             heard: Sequence[Floats], lengths: Sequence[int], max_tokens: Sequence[int]
@@ -78,7 +92,7 @@ class OnnxRecogniser:
             ]
             memories = self.encoder.encode(padded, plan)
             encoded = time.perf_counter()
-            hypotheses = self.decoder.greedy(memories, max_tokens)
+            hypotheses = self.decoder.greedy(memories, max_tokens, expected)
             return Heard(hypotheses, encoded - started, time.perf_counter() - encoded)
 
         schedule = DepthSchedule.constant(plan)
