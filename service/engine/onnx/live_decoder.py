@@ -4,7 +4,7 @@ Dimensions: T = encoder frames of one stream, P = pooled frames, S = scored toke
 N = transcripts, W = watched heads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from model_store.decoding.live import (
     bring_up_to_date,
 )
 from service.engine.onnx.checkpoint import Floats
-from service.engine.onnx.decoder import Decoder
+from service.engine.onnx.decoder import Decoder, Ints, StepOutput
 from service.engine.onnx.encoder import Encoder
 from service.engine.onnx.live_memory import DecoderMemory, SideBySide
 
@@ -136,7 +136,7 @@ class LiveDecoder:
         num_rows: Sequence[int],
     ) -> list[Scored]:
         rows = side_by_side.rows(wanted)
-        found = self._decoder.run(rows.step)
+        found = self._decoder.run(rows.step, with_rows=any(feed.biased for _, feed in wanted))
         side_by_side.keep(wanted, found)
         scored: list[Scored] = []
         each = zip(wanted, rows.places, rows.first_scored, num_rows, strict=True)
@@ -153,6 +153,11 @@ class LiveDecoder:
                     weights_WSP,
                     found.other_S[of].tolist(),
                     found.other_logprob_S[of].tolist(),
+                    self._logprobs_of(found, start) if feed.biased else None,
                 )
             )
         return scored
+
+    def _logprobs_of(self, found: StepOutput, start: int) -> Callable[[int, Ints], Floats]:
+        """Give what scores tokens at the places of the transcript whose rows begin at `start`."""
+        return lambda place, token_C: self._decoder.logprobs_of(found, start + place, token_C)
