@@ -7,8 +7,8 @@ audio there is. Some of them are committed, which nothing takes back, the rest i
     |so| |said| |the|  |cap| |tain|  audio ends
                        '- commit? -'
 
-Two signs that a token will stay: the updates before wrote the same (LocalAgreement), and the
-decoder's attention was not yet at the end of the audio when it wrote it (AlignAtt).
+Two signs that a token will stay: the updates before wrote the same (LocalAgreement) or the decoder
+is sure of it, and its attention was not yet at the end of the audio when it wrote it (AlignAtt).
 
 Source: Liu et al., Low-Latency Sequence-to-Sequence Speech Recognition, arXiv 2005.11185
 (LocalAgreement); Papi et al., AlignAtt, arXiv 2305.11408, with the expected instead of the most
@@ -33,6 +33,8 @@ class CommitRule:
     Args:
         method: updates agree on it, attention stays off the edge, or both.
         agreeing: updates in a row that have to; two or more.
+        sure_logprob: of `both`; tokens from here on, the first one and those after it, need no
+            second update. -0.15 is a probability of 0.86.
         least_s: audio of the utterance before which nothing is committed: on a second of it two
             updates agree on a guess.
         edge_s: audio at the end that attention must not have reached; the first token that does
@@ -49,12 +51,13 @@ class CommitRule:
 
     method: Method = "both"
     agreeing: int = 2
+    sure_logprob: float = -0.15
     least_s: float = 1.7
-    edge_s: float = 0.4
+    edge_s: float = 0.6
     min_logprob: float = -np.inf
     patience_s: float = 2.5
     most_tentative: int = 32
-    most_fresh: int = 6
+    most_fresh: int = 4
     unheard_s: float = 1.5
 
 
@@ -121,7 +124,9 @@ class Committer:
         if update.stopped:
             settled = min(settled, max(0, len(update.tokens) - 1))
         if self._rule.method != "attention" or not watched:
-            settled = min(settled, self._agreed(update))
+            # A decoder is also sure of the beginning of a word: only behind the edge it counts.
+            certain = self._certain(update) if watched and self._rule.method == "both" else 0
+            settled = min(settled, max(self._agreed(update), certain))
         if self._rule.method != "agreement" and watched:
             early = [not self.at_edge(row, update.num_rows) for row in update.position_rows]
             settled = min(settled, early.index(False) if False in early else len(early))
@@ -131,6 +136,12 @@ class Committer:
         if len(self._before) < self._rule.agreeing - 1:
             return 0
         return min(_common_prefix(tokens, update.tokens) for tokens in self._before)
+
+    def _certain(self, update: Update) -> int:
+        doubtful = (
+            n for n, logprob in enumerate(update.logprobs) if logprob < self._rule.sure_logprob
+        )
+        return next(doubtful, len(update.logprobs))
 
     def _sure(self, update: Update) -> int:
         rows = update.position_rows or [-np.inf] * len(update.tokens)

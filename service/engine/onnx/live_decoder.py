@@ -19,7 +19,7 @@ from model_store.decoding.live import (
 from service.engine.onnx.checkpoint import Floats
 from service.engine.onnx.decoder import Decoder, Ints, StepOutput
 from service.engine.onnx.encoder import Encoder
-from service.engine.onnx.live_memory import DecoderMemory, SideBySide
+from service.engine.onnx.live_memory import DecoderMemory, SideBySide, UpdateScratch
 
 
 @dataclass(slots=True)
@@ -56,6 +56,7 @@ class LiveDecoder:
         self._encoder = encoder
         self._decoder = decoder
         self._pool = encoder.sizes.memory_pool
+        self._scratch = UpdateScratch()
 
     def open(self, transcript: LiveTranscript) -> DecoderState:
         """Begin an utterance."""
@@ -100,7 +101,7 @@ class LiveDecoder:
             most_tokens: limit of each whole transcript.
             ended: whether each utterance has.
         """
-        side_by_side = SideBySide([state.memory for state in states])
+        side_by_side = SideBySide([state.memory for state in states], self._scratch)
 
         def call(wanted: Sequence[tuple[int, Feed]]) -> list[Scored]:
             for index, feed in wanted:

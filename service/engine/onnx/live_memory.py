@@ -19,10 +19,16 @@ import numpy as np
 from model_store.decoding.live import Feed
 from service.engine.onnx.checkpoint import Floats, Sizes
 from service.engine.onnx.decoder import HIDDEN, Ints, StepInput, StepOutput
-from service.engine.onnx.rooms import widened
+from service.engine.onnx.rooms import Scratch, widened
 
 BLOCK_ROWS = 32
 """Rows that room grows by. Whole blocks also give runs few different shapes."""
+
+SPARE_TOKENS = 8
+"""Room for what one update writes, as a rule."""
+
+AUDIO_BYTES, TOKEN_BYTES = 96 * 2**20, 48 * 2**20
+"""Memory kept for all that write: two dozen utterances of ten seconds."""
 
 
 class PairStore:
@@ -95,15 +101,24 @@ class StepRows:
     first_scored: Sequence[int]
 
 
+class UpdateScratch:
+    """Memory in which every update lays its transcripts side by side."""
+
+    def __init__(self) -> None:
+        self.audio, self.tokens = Scratch(AUDIO_BYTES), Scratch(TOKEN_BYTES)
+
+
 class SideBySide:
     """The transcripts of one update, for the runs that it takes.
 
     Args:
         memories: of all of them; nothing is heard while they write.
+        scratch: which this update has to itself.
     """
 
-    def __init__(self, memories: Sequence[DecoderMemory]) -> None:
+    def __init__(self, memories: Sequence[DecoderMemory], scratch: UpdateScratch) -> None:
         self._memories = memories
+        self._scratch = scratch
         self._place_of: Mapping[int, int] = {}
         self._lay_out(range(len(memories)))
 
@@ -160,8 +175,10 @@ class SideBySide:
         """Put the transcripts named side by side."""
         self._place_of = {index: place for place, index in enumerate(indices)}
         memories = [self._memories[index] for index in indices]
-        self._tokens = _side_by_side([memory.tokens.read() for memory in memories])
-        self._audio = _side_by_side([memory.audio.read() for memory in memories])
+        tokens = [memory.tokens.read() for memory in memories]
+        self._tokens = _side_by_side(tokens, self._scratch.tokens, SPARE_TOKENS)
+        audio = [memory.audio.read() for memory in memories]
+        self._audio = _side_by_side(audio, self._scratch.audio)
         self._heard_mask = np.full((len(memories), 1, 1, self._audio.shape[3]), HIDDEN, np.float32)
         for place, memory in enumerate(memories):
             self._heard_mask[place, ..., : memory.num_rows] = 0
@@ -186,11 +203,12 @@ def whole_blocks(num_rows: int) -> int:
     return -(-num_rows // BLOCK_ROWS) * BLOCK_ROWS
 
 
-def _side_by_side(parts: Sequence[Floats]) -> Floats:
-    """Lay (2C, H, rows, K) each into (2C, N, H, room, K)."""
+def _side_by_side(parts: Sequence[Floats], scratch: Scratch, spare: int = 0) -> Floats:
+    """Lay (2C, H, rows, K) each into (2C, N, H, room, K), zeros where one has no rows."""
     pairs, heads, _, size = parts[0].shape
-    room = whole_blocks(max(part.shape[2] for part in parts))
-    laid = np.zeros((pairs, len(parts), heads, room, size), np.float32)
+    room = whole_blocks(max(part.shape[2] for part in parts) + spare)
+    laid = scratch.array((pairs, len(parts), heads, room, size))
     for place, part in enumerate(parts):
         laid[:, place, :, : part.shape[2]] = part
+        laid[:, place, :, part.shape[2] :] = 0
     return laid

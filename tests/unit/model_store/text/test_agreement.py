@@ -28,7 +28,8 @@ def update(
 
 
 def committer(method: Method, edge_s: float = 0.4) -> Committer:
-    return Committer(CommitRule(method=method, agreeing=2, edge_s=edge_s, least_s=0), ROW_S)
+    rule = CommitRule(method=method, sure_logprob=np.inf, edge_s=edge_s, least_s=0)
+    return Committer(rule, ROW_S)
 
 
 def test_agreement_commits_what_two_updates_begin_with() -> None:
@@ -88,6 +89,26 @@ def test_both_commits_what_each_would() -> None:
     rule.commit(update([1, 2, 3, 4]))
 
     assert rule.commit(update([1, 2, 3, 9], [1.0, 18.0, 2.0, 3.0], num_rows=20)) == 1
+
+
+def test_what_the_decoder_is_sure_of_needs_no_second_update() -> None:
+    rule = CommitRule(method="both", sure_logprob=-0.2, edge_s=0.4, least_s=0)
+    early, doubtful, late = (
+        Update([1, 2, 3], logprobs, positions, 20)
+        for logprobs, positions in (
+            ([-0.1, -0.2, -0.1], [1.0, 2.0, 3.0]),
+            ([-0.1, -0.3, -0.1], [1.0, 2.0, 3.0]),
+            ([-0.1, -0.1, -0.1], [1.0, 17.0, 3.0]),
+        )
+    )
+
+    assert [Committer(rule, ROW_S).commit(one) for one in (early, doubtful, late)] == [3, 1, 1]
+
+
+def test_without_alignment_heads_nobody_is_sure() -> None:
+    rule = Committer(CommitRule(method="both", sure_logprob=-0.2, least_s=0), ROW_S)
+
+    assert rule.commit(Update([1, 2], [-0.1, -0.1], (), 20)) == 0
 
 
 @pytest.mark.parametrize("method", ["agreement", "attention", "both"])

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from model_store.decoding.live import Feed
 from service.engine.onnx.checkpoint import Sizes, open_checkpoint
 from service.engine.onnx.decoder import StepOutput
-from service.engine.onnx.live_memory import BLOCK_ROWS, DecoderMemory, PairStore, SideBySide
+from service.engine.onnx.live_memory import (
+    BLOCK_ROWS,
+    DecoderMemory,
+    PairStore,
+    SideBySide,
+    UpdateScratch,
+)
+from service.engine.onnx.rooms import Scratch
 from tests.onnx_kit import write_checkpoint
 
 COUNTS = st.lists(
@@ -56,7 +63,7 @@ def test_every_row_has_its_place_and_sees_its_own_transcript_alone(
     memories = [memory(sizes, kept + 3, rows, i) for i, (kept, _, rows) in enumerate(counts)]
     wanted = [(i, Feed(kept, (i,) * new, 1)) for i, (kept, new, _) in enumerate(counts)]
 
-    step = SideBySide(memories).rows(wanted).step
+    step = SideBySide(memories, UpdateScratch()).rows(wanted).step
 
     np.testing.assert_array_equal(
         step.filled_NU.ravel()[step.whole_M], np.arange(len(step.token_M))
@@ -78,7 +85,7 @@ def test_every_row_has_its_place_and_sees_its_own_transcript_alone(
 
 def test_what_a_run_took_in_is_its_owners_and_stays_when_others_leave(sizes: Sizes) -> None:
     memories = [memory(sizes, 2, 5, owner) for owner in range(4)]
-    side_by_side = SideBySide(memories)
+    side_by_side = SideBySide(memories, UpdateScratch())
     wanted = [(i, Feed(2, (7,) * (i + 1), 1)) for i in range(4)]
     side_by_side.rows(wanted)
     shape = (4, sizes.num_heads, 4, sizes.head_dim)
@@ -97,3 +104,26 @@ def test_what_a_run_took_in_is_its_owners_and_stays_when_others_leave(sizes: Siz
     assert alone.seen[-1].shape[0] == 1
     assert alone.seen[-1][0, 0, :6, 0].tolist() == [4, 4, 13, 13, 13, 13]
     assert alone.seen_mask[0, 0, 0, :6].tolist() == [0] * 6
+
+
+def test_scratch_is_the_same_memory_up_to_its_limit() -> None:
+    scratch = Scratch(most_bytes=400)
+
+    first, second, large = scratch.array((5, 10)), scratch.array((2, 5)), scratch.array((101,))
+
+    assert (first.shape, second.shape, large.shape) == ((5, 10), (2, 5), (101,))
+    assert np.shares_memory(first, second)
+    assert not np.shares_memory(second, large)
+
+
+def test_what_an_update_left_in_its_scratch_is_nobodys(sizes: Sizes) -> None:
+    scratch = UpdateScratch()
+    wanted = [(0, Feed(3, (1,), 1)), (1, Feed(1, (1,), 1))]
+    before = [memory(sizes, 30, 30, owner) for owner in range(2)]
+    SideBySide(before, scratch).rows([(0, Feed(30, (1,), 1)), (1, Feed(30, (1,), 1))])
+
+    after = [memory(sizes, 3, 5, 0), memory(sizes, 1, 2, 1)]
+    step = SideBySide(after, scratch).rows(wanted).step
+
+    assert [np.count_nonzero(step.seen[0][i, 0, :, 0]) for i in range(2)] == [3, 1]
+    assert [np.count_nonzero(step.heard[0][i, 0, :, 0]) for i in range(2)] == [5, 2]
