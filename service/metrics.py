@@ -241,7 +241,7 @@ def _step_series(make: _Maker) -> StepSeries:
         ),
         word_confidence=make.histogram(
             "asr_word_confidence_ratio",
-            "The model's confidence in each word.",
+            "The model's confidence in each word; calibrated, its mean is the share of right words.",
             _CONFIDENCE,
             ("depth",),
         ),
