@@ -2,7 +2,7 @@ r"""Write a checkpoint's card from measurements alone: tables, intervals, costs,
 
     python -m model_store.recipes.card --model DIR --wer WER*.jsonl --time TIME.json \
         --profile PROFILE.json --peers PEERS.json --peer-times TIMES.json \
-        --run RUN_FOLDER --notes NOTES.md
+        --run RUN_FOLDER --notes NOTES.md [--conditions RESULT.json] [--confidence RESULT.json]
 
 Writes `CARD.md` (for people) and `card.json` (for the service and the benchmarks) into DIR.
 Every figure comes from the files named; the notes are the only prose that is put in as it is.
@@ -17,6 +17,7 @@ from typing import Any
 
 from model_store.checkpoint import load_catalogue
 from model_store.depth import DepthPlan
+from model_store.recipes.card_words import table, word_sections
 from model_store.text.wer import (
     WordErrors,
     bootstrap_interval,
@@ -54,6 +55,8 @@ def main() -> None:
     parser.add_argument("--wer", type=Path, nargs="+", required=True)
     for name in ("time", "profile", "peers", "peer-times", "run", "notes"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("conditions", "confidence"):
+        parser.add_argument(f"--{name}", type=Path)
     options = parser.parse_args()
     found = read_measurements(
         options.wer, options.time, options.profile, options.peers, options.peer_times
@@ -68,6 +71,7 @@ def main() -> None:
         "## Skipped layers, the papers' way\n\n" + skip_table(found, catalogue.plans("skip")),
         "## Under chunk masks\n\n" + chunk_table(found, catalogue.plans("ladder")),
         "## Policies at equal effective layers\n\n" + policy_table(found, catalogue.num_layers),
+        *word_sections(options.conditions, options.confidence),
         "## Static models, same utterances\n\n" + peer_table(found),
         "## What the dial is worth\n\n" + worth_table(found),
     ]
@@ -385,12 +389,6 @@ def cpu(found: Measurements, plan: DepthPlan) -> str:
     """CPU seconds of one thread for a second of audio, and the spread."""
     row = found.timed.get(str(plan))
     return f"{row['cpu_s_per_s']:.4f} ({row['low']:.4f}-{row['high']:.4f})" if row else ""
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

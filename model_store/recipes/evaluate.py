@@ -1,10 +1,12 @@
 r"""Measure a checkpoint by depth: word errors and operations of every budget, and CPU time.
 
     python -m model_store.recipes.evaluate wer --model DIR --untrained DIR --out FILE.jsonl \
-        --native MANIFEST --held-out MANIFEST --non-native MANIFEST [--part 1/2]
+        --native MANIFEST --held-out MANIFEST --non-native MANIFEST [--part 1/2] \
+        [--condition noisy-10db --condition telephone-8khz --noise MANIFEST]
     python -m model_store.recipes.evaluate time --model DIR --native MANIFEST --out FILE.json
 
 `wer` writes a line a case and goes on where it was stopped; several parts may run side by side.
+With conditions, the budgets of `CONDITION_LAYERS` are measured under each instead.
 `card` (a program of its own) makes tables and the card of the lines.
 """
 
@@ -13,40 +15,46 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from model_store.checkpoint import load_checkpoint
-from model_store.depth import DepthPlan
+from model_store.depth import DepthPlan, PlanCatalogue
 from model_store.registry import Recogniser
 from model_store.text.wer import total
+from model_store.training.conditions import CONDITIONS, Condition, read_noise, under_condition
 from model_store.training.measure import Heard, Recording, hear, held_out_recordings
 
 SETS = ("native", "held_out", "non_native")
 CHUNK_FRAMES = 24
 OTHER_CHUNKS = (16, 48)
+CONDITION_LAYERS = (8.0, 4.0, 3.0, 2.0)
 TIMED_S = 30.0
 REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One model at one depth under one mask on one set."""
+    """One model at one depth under one mask on one set, as it is or under a condition."""
 
     weights: str
     policy: str
     plan: str
     chunk_frames: int | None
     corpus: str
+    condition: Condition = "clean"
 
     @property
     def key(self) -> str:
         """Tells cases apart in the log."""
         mask = "full" if self.chunk_frames is None else str(self.chunk_frames)
-        return f"{self.weights}/{self.policy}/{self.plan}/{mask}/{self.corpus}"
+        under = "" if self.condition == "clean" else f"@{self.condition}"
+        return f"{self.weights}/{self.policy}/{self.plan}/{mask}/{self.corpus}{under}"
 
 
 def main() -> None:
@@ -59,6 +67,8 @@ def main() -> None:
     for name in SETS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path)
     parser.add_argument("--part", default="1/1")
+    parser.add_argument("--condition", action="append", choices=CONDITIONS, default=[])
+    parser.add_argument("--noise", type=Path, help="manifest of what is mixed in")
     options = parser.parse_args()
     torch.set_num_threads(1)
     models = {"trained": Recogniser(options.model.name, load_checkpoint(options.model))}
@@ -71,7 +81,14 @@ def main() -> None:
     }
     if options.what == "wer":
         part, parts = map(int, options.part.split("/"))
-        measure_wer(models, corpora, options.out, part - 1, parts)
+        trained = models["trained"]
+        todo = list(
+            under_conditions(trained.catalogue, list(corpora), options.condition)
+            if options.condition
+            else cases(trained, list(corpora))
+        )
+        noise = read_noise(options.noise) if options.noise else []
+        measure_wer(models, Sounds(corpora, noise), todo[part - 1 :: parts], options.out)
     else:
         measured = measure_time(models["trained"], corpora["native"])
         options.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
@@ -101,33 +118,65 @@ def cases(model: Recogniser, corpora: Sequence[str]) -> Iterator[Case]:
             yield Case("trained", "ladder", str(plan), CHUNK_FRAMES, "non_native")
 
 
+def under_conditions(
+    catalogue: PlanCatalogue, corpora: Iterable[str], conditions: Iterable[Condition]
+) -> Iterator[Case]:
+    """List the ladder's budgets of `CONDITION_LAYERS` on every set under every condition."""
+    plans = [p for p in catalogue.plans("ladder") if p.effective_layers in CONDITION_LAYERS]
+    for condition, corpus, plan in itertools.product(conditions, corpora, plans):
+        yield Case("trained", "ladder", str(plan), None, corpus, condition)
+
+
+class Sounds:
+    """Corpora as they are and under conditions; the last one asked for is kept.
+
+    Args:
+        corpora: by name.
+        noise: what a noisy condition mixes in.
+    """
+
+    def __init__(
+        self, corpora: Mapping[str, list[Recording]], noise: Sequence[npt.NDArray[np.float32]]
+    ) -> None:
+        self._corpora = corpora
+        self._noise = noise
+        self._last: tuple[tuple[str, Condition], list[Recording]] | None = None
+
+    def under(self, corpus: str, condition: Condition) -> list[Recording]:
+        """Give a corpus under a condition."""
+        if self._last is None or self._last[0] != (corpus, condition):
+            made = list(under_condition(self._corpora[corpus], condition, self._noise))
+            self._last = (corpus, condition), made
+        return self._last[1]
+
+
 def measure_wer(
-    models: dict[str, Recogniser],
-    corpora: dict[str, list[Recording]],
-    out: Path,
-    part: int,
-    parts: int,
+    models: Mapping[str, Recogniser], sounds: Sounds, todo: Iterable[Case], out: Path
 ) -> None:
     """Measure every case that no log beside `out` holds yet."""
-    todo = list(cases(models["trained"], list(corpora)))[part::parts]
-    done = {
-        json.loads(line)["key"]
-        for log in out.parent.glob(f"{out.stem.split('-part')[0]}*.jsonl")
-        for line in log.read_text(encoding="utf-8").splitlines()
-    }
+    done = logged(out)
     with out.open("a", encoding="utf-8") as log:
         for case in todo:
             if case.key in done or case.weights not in models:
                 continue
             heard = hear(
                 models[case.weights],
-                corpora[case.corpus],
+                sounds.under(case.corpus, case.condition),
                 DepthPlan.parse(case.plan),
                 case.chunk_frames,
             )
             log.write(json.dumps(line(case, heard)) + "\n")
             log.flush()
             print(f"{case.key} {total(h.errors for h in heard).rate:.2%}", flush=True)
+
+
+def logged(out: Path) -> set[str]:
+    """Give the keys of the cases that `out` or a log of another part beside it holds."""
+    return {
+        json.loads(line)["key"]
+        for log in out.parent.glob(f"{out.stem.split('-part')[0]}*.jsonl")
+        for line in log.read_text(encoding="utf-8").splitlines()
+    }
 
 
 def line(case: Case, heard: Sequence[Heard]) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Word error rate and operations of one model at one depth over a set of utterances."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_store.audio import SAMPLE_RATE_HZ, read_audio
+from model_store.decoding.reading import DecodedWord, WindowTranscript
 from model_store.depth import DepthPlan
 from model_store.registry import Recogniser
 from model_store.text.wer import WordErrors, normalised_word_errors, total
@@ -30,7 +31,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a model made of one recording."""
+    """What a model made of one recording; `words` only where they were asked for."""
 
     id: str
     text: str
@@ -38,6 +39,11 @@ class Heard:
     audio_s: float
     flops: int
     encoder_flops: int
+    words: tuple[DecodedWord, ...] = ()
+
+
+Transcribe = Callable[[Sequence[npt.NDArray[np.float32]]], Sequence[WindowTranscript]]
+"""Hears a batch of recordings, in the order given."""
 
 
 def held_out_recordings(manifest: Path, every: int = 1) -> list[Recording]:
@@ -54,10 +60,18 @@ def hear(
     chunk_frames: int | None = None,
 ) -> list[Heard]:
     """Transcribe recordings in batches of similar lengths; in the order given."""
+
+    def transcribe(windows: Sequence[npt.NDArray[np.float32]]) -> Sequence[WindowTranscript]:
+        return model.transcribe_windows(windows, plan, words=False, chunk_frames=chunk_frames)
+
+    return hear_with(transcribe, recordings)
+
+
+def hear_with(transcribe: Transcribe, recordings: Sequence[Recording]) -> list[Heard]:
+    """Transcribe recordings by whatever hears a batch, as `hear` does it with a model."""
     found: dict[str, Heard] = {}
     for batch in _batches(recordings):
-        samples = [recording.samples for recording in batch]
-        results = model.transcribe_windows(samples, plan, words=False, chunk_frames=chunk_frames)
+        results = transcribe([recording.samples for recording in batch])
         for recording, result in zip(batch, results, strict=True):
             found[recording.utterance.id] = Heard(
                 recording.utterance.id,
@@ -66,6 +80,7 @@ def hear(
                 len(recording.samples) / SAMPLE_RATE_HZ,
                 result.flops,
                 result.encoder_flops,
+                result.words,
             )
     return [found[recording.utterance.id] for recording in recordings]
 

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_store.decoding.confidence import ConfidenceMap
+from model_store.training.calibration import (
+    FITS,
+    IDENTITY,
+    LabelledWords,
+    cross_validated,
+    fit_isotonic,
+    fit_platt,
+    joined,
+    labelled,
+    reliability,
+)
+
+
+def words(num: int, right: float, seed: int = 0) -> LabelledWords:
+    """Words whose chance to be right is a power of their raw confidence."""
+    draw = np.random.default_rng(seed)
+    raw_N = draw.beta(4, 1, num)
+    return LabelledWords(raw_N, draw.random(num) < raw_N**right, draw.integers(200, size=num))
+
+
+def test_right_and_wrong_words_are_told_apart() -> None:
+    item = {
+        "text": "The 20% bat, sat - down",
+        "reference": "the twenty percent cat sat",
+        "words": [
+            ["The", 0.9], ["20%", 0.8], ["bat,", 0.4], ["sat", 0.7], ["-", 0.3], ["down", 0.2],
+        ],
+    }  # fmt: skip
+
+    found = labelled({"a/1": item})
+
+    assert found.raw_N.tolist() == [0.9, 0.8, 0.4, 0.7, 0.2]
+    assert found.right_N.tolist() == [True, True, False, True, False]
+    assert len(set(found.utterance_N.tolist())) == 1
+
+
+def test_half_a_number_right_is_a_word_wrong() -> None:
+    item = {"text": "25", "reference": "twenty six", "words": [["25", 0.6]]}
+
+    assert labelled({"a/1": item}).right_N.tolist() == [False]
+
+
+def test_words_that_only_together_are_a_number_are_left_out() -> None:
+    item = {"text": "2 %", "reference": "two percent", "words": [["2", 0.6], ["%", 0.6]]}
+    spaced = {"text": "a.m .", "reference": "am", "words": [["a.", 0.5], ["m", 0.5]]}
+
+    assert len(labelled({"a/1": item})) == 1
+    assert len(labelled({"a/1": spaced})) == 0
+
+
+@pytest.mark.parametrize("name", ["platt", "isotonic"])
+def test_a_fit_brings_confidence_to_accuracy(name: str) -> None:
+    learnt, fresh = words(6_000, 3.0), words(6_000, 3.0, seed=1)
+
+    made = FITS[name](learnt)
+
+    before, after = reliability(fresh), reliability(fresh, made)
+    assert before.expected_error > 0.15
+    assert after.expected_error < 0.03
+    assert after.mean_confidence == pytest.approx(after.accuracy, abs=0.02)
+    assert after.negative_log_likelihood < before.negative_log_likelihood
+    assert cross_validated(learnt, FITS[name]) < cross_validated(learnt, FITS["raw"])
+
+
+def test_what_is_calibrated_already_stays_nearly_as_it_is() -> None:
+    learnt = words(20_000, 1.0)
+
+    for fit in (fit_platt, fit_isotonic):
+        made = fit(learnt)
+        assert [made(raw) for raw in (0.5, 0.7, 0.9)] == pytest.approx([0.5, 0.7, 0.9], abs=0.05)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
+def test_whatever_was_heard_a_fit_is_a_rising_map(heard: list[tuple[float, bool]]) -> None:
+    found = LabelledWords(
+        np.array([raw for raw, _ in heard]),
+        np.array([right for _, right in heard]),
+        np.arange(len(heard)),
+    )
+
+    for fit in FITS.values():
+        assert isinstance(fit(found), ConfidenceMap)
+
+
+def test_every_word_is_in_one_bin() -> None:
+    found = words(500, 2.0)
+
+    measured = reliability(found)
+
+    assert sum(count for _, _, count in measured.bins) == measured.words == 500
+    assert 0 <= measured.expected_error <= 1
+
+
+def test_a_sure_and_right_model_has_no_error() -> None:
+    sure = LabelledWords(np.ones(3), np.ones(3, np.bool_), np.arange(3))
+
+    assert reliability(sure, IDENTITY).expected_error == 0
+    assert len(joined([sure, sure])) == 6
