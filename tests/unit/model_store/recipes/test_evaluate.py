@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 import model_store
@@ -32,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
 
 @pytest.fixture(scope="module")
 def sounds() -> Sounds:
-    samples: npt.NDArray[np.float32] = 0.1 * noise(12_000)[0][0].numpy()
+    samples = (0.1 * noise(12_000)[0][0].numpy()).astype(np.float32)
     item = Recording(Utterance("set/a", Path("a"), 0.75, "ann", "a b"), samples, "a b")
     hiss = np.random.default_rng(0).normal(0, 0.1, 9_000).astype(np.float32)
     return Sounds({"native": [item]}, [hiss])
