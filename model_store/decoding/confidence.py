@@ -1,12 +1,14 @@
 """Confidence that says how often such words are right, whatever the depth they were heard at.
 
-A word's raw confidence is the geometric mean of its tokens' probabilities. A model is surer of
-itself than it is right, and more so the fewer layers it runs, so a map that was fitted on held-out
-speech lies beside the weights: `confidence` in `decoding.json`.
+A word's raw confidence is the geometric mean of its tokens' probabilities. How often a word that
+is so sure is right depends on the company it is in: among unsure words, less often. Three numbers
+fitted on held-out speech lie beside the weights, `confidence` in `decoding.json`; they know nothing
+of depth.
+
+Source: Platt, "Probabilistic outputs for support vector machines", 1999, with a second input.
 """
 
-import itertools
-from bisect import bisect_right
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,41 +18,45 @@ from model_store.errors import CheckpointError
 KEY = "confidence"
 """Where `decoding.json` has it."""
 
+LEAST = 1e-4
+"""Log odds are taken of no confidence nearer to 0 or 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceMap:
-    """A rising line through a few knots.
+    """From raw confidences of an utterance's words to the chance that each is right.
+
+    Its log odds are `offset + word * (log odds of the word's raw confidence) + utterance * (log odds
+    of the mean raw confidence of all words)`.
 
     Args:
-        raw: from 0 to 1, rising.
-        calibrated: what each stands for, in [0, 1], never falling.
+        word: at least 0, so that a surer word never becomes a less sure one.
+        utterance: at least 0, for the same reason.
+        offset: any.
     """
 
-    raw: tuple[float, ...]
-    calibrated: tuple[float, ...]
+    word: float
+    utterance: float
+    offset: float
 
     def __post_init__(self) -> None:
-        if len(self.raw) != len(self.calibrated) or len(self.raw) < 2:  # noqa: PLR2004 a line
+        if not all(map(math.isfinite, (self.word, self.utterance, self.offset))):
+            raise ValueError(f"expected finite numbers, got {self.as_json()}")
+        if self.word < 0 or self.utterance < 0:
             raise ValueError(
-                f"expected two knots or more, a value for each, got {len(self.raw)} and "
-                f"{len(self.calibrated)}"
+                f"expected word and utterance of 0 or more, got {self.word} and {self.utterance}"
             )
-        if self.raw[0] != 0 or self.raw[-1] != 1 or not _rises(self.raw, strictly=True):
-            raise ValueError(f"expected knots that rise from 0 to 1, got {self.raw}")
-        inside = self.calibrated[0] >= 0 and self.calibrated[-1] <= 1
-        if not inside or not _rises(self.calibrated, strictly=False):
-            raise ValueError(f"expected values in [0, 1] that never fall, got {self.calibrated}")
 
-    def __call__(self, raw: float) -> float:
-        """Give what a raw confidence in [0, 1] stands for."""
-        above = min(bisect_right(self.raw, raw), len(self.raw) - 1)
-        low, high = self.raw[above - 1], self.raw[above]
-        share = min(1.0, max(0.0, (raw - low) / (high - low)))
-        return self.calibrated[above - 1] * (1 - share) + self.calibrated[above] * share
+    def __call__(self, raw: Sequence[float]) -> list[float]:
+        """Calibrate the words of one utterance, or of what there is of it so far."""
+        if not raw:
+            return []
+        shared = self.offset + self.utterance * log_odds(sum(raw) / len(raw))
+        return [chance(shared + self.word * log_odds(one)) for one in raw]
 
-    def as_json(self) -> dict[str, list[float]]:
+    def as_json(self) -> dict[str, float]:
         """Give what `decoding.json` holds."""
-        return {"raw": list(self.raw), "calibrated": list(self.calibrated)}
+        return {"word": self.word, "utterance": self.utterance, "offset": self.offset}
 
 
 def confidence_map(decoding: Mapping[str, Any]) -> ConfidenceMap | None:
@@ -63,13 +69,20 @@ def confidence_map(decoding: Mapping[str, Any]) -> ConfidenceMap | None:
     if stored is None:
         return None
     try:
-        raw, calibrated = (tuple(map(float, stored[name])) for name in ("raw", "calibrated"))
-        return ConfidenceMap(raw, calibrated)
+        return ConfidenceMap(*(float(stored[name]) for name in ConfidenceMap.__slots__))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"expected raw and calibrated values under {KEY!r} in 'decoding.json', got {error}"
+            f"expected numbers {ConfidenceMap.__slots__} under {KEY!r} in 'decoding.json', "
+            f"got {error}"
         ) from error
 
 
-def _rises(values: Sequence[float], *, strictly: bool) -> bool:
-    return all(a < b if strictly else a <= b for a, b in itertools.pairwise(values))
+def log_odds(share: float) -> float:
+    """Give the logarithm of a share over the rest, the share kept off 0 and 1."""
+    inside = min(1 - LEAST, max(LEAST, share))
+    return math.log(inside / (1 - inside))
+
+
+def chance(odds: float) -> float:
+    """Give the share whose log odds these are."""
+    return 1 / (1 + math.exp(-max(-700.0, odds)))

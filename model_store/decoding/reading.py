@@ -235,9 +235,14 @@ class TranscriptReader:
         if not words:
             return ()
         bound_s = separated([0.0, *(token_end_s[word.end_token - 1] for word in words)], audio_s)
+        sure = [_confidence(logprobs, word) for word in words]
+        if self._confidence is not None:
+            sure = self._confidence(sure)
         return tuple(
-            DecodedWord(word.text, start_s, end_s, self._sure(logprobs, word))
-            for word, (start_s, end_s) in zip(words, pairwise(bound_s), strict=True)
+            DecodedWord(word.text, start_s, end_s, confidence)
+            for word, (start_s, end_s), confidence in zip(
+                words, pairwise(bound_s), sure, strict=True
+            )
         )
 
     def _attempt(
@@ -260,11 +265,6 @@ class TranscriptReader:
             dataclasses.replace(item, encode_s=encode_s * length, decode_s=decode_s * length)
             for item, length in zip(decoded, lengths, strict=True)
         ]
-
-    def _sure(self, logprobs: Sequence[float], word: WordPiece) -> float:
-        of_word = logprobs[word.start_token : word.end_token]
-        raw = min(1.0, math.exp(sum(of_word) / len(of_word)))
-        return raw if self._confidence is None else self._confidence(raw)
 
     def _kept(self, hypothesis: Hypothesis) -> int:
         num_tokens = len(hypothesis.tokens)
@@ -312,6 +312,11 @@ class TranscriptReader:
             encode_s=first.encode_s + second.encode_s,
             decode_s=first.decode_s + second.decode_s,
         )
+
+
+def _confidence(logprobs: Sequence[float], word: WordPiece) -> float:
+    of_word = logprobs[word.start_token : word.end_token]
+    return min(1.0, math.exp(sum(of_word) / len(of_word)))
 
 
 def compression_ratio(text: str) -> float:

@@ -99,10 +99,11 @@ def confidence_table(rows: Iterable[Row]) -> str:
         if not row["fitted_on"]
     ]
     prose = (
-        "A word's confidence is the geometric mean of its tokens' probabilities, through one map for "
-        "all depths (`decoding.json`), fitted on held-out speech that is none of these sets. Mean "
-        "confidence by depth, which `asr_word_confidence_ratio` counts, so tells quality without "
-        "references. Per cent; the error is the expected calibration error over ten bins. "
+        "A word's confidence comes from its tokens' probabilities and those of its utterance through "
+        "three numbers for all depths (`decoding.json`), fitted on held-out speech that is none of "
+        "these sets. Its mean by depth, which `asr_word_confidence_ratio` counts, estimates the share "
+        "of right words without references. Per cent; the error is the expected calibration error "
+        "over ten bins. "
         "Drawn in [confidence.svg](../../../docs/figures/confidence.svg).\n\n"
     )
     header = [

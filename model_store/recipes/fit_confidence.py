@@ -4,8 +4,8 @@ r"""Fit what a word's raw confidence stands for, and store it beside the weights
 
 Reads what the shipped engine said on held-out speech (`benchmarks.shipped_words`), all depths and
 conditions together: one map, so that confidence falls with depth as accuracy does. Of three, none,
-two numbers (Platt) and a rising line (isotonic), the one with the best likelihood on utterances it
-was not fitted on is written into `decoding.json`. The dev sets are left out.
+one by the word alone and one by its utterance too, the one with the best likelihood on sets it was
+not fitted on is written into `decoding.json`. The dev sets are left out.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from model_store.decoding.confidence import KEY
 from model_store.training.calibration import (
     FITS,
     LabelledWords,
-    cross_validated,
     joined,
     labelled,
+    left_out_likelihood,
     reliability,
 )
 
@@ -35,13 +35,15 @@ def main() -> None:
     parser.add_argument("--words", type=Path, nargs="+", required=True)
     parser.add_argument("--model", type=Path, required=True)
     options = parser.parse_args()
-    words = fitted_on(read_cases(options.words))
-    losses = {name: cross_validated(words, fit) for name, fit in FITS.items()}
+    sets = fitted_on(read_cases(options.words))
+    words = joined(sets)
+    losses = {name: left_out_likelihood(sets, fit) for name, fit in FITS.items()}
     for name, loss in losses.items():
-        found = reliability(words, FITS[name](words))
+        made = FITS[name](words)
+        found = reliability(words, made)
         print(
-            f"{name}: {loss:.4f} nats a word, cross-validated; fitted on all {len(words)}: "
-            f"expected calibration error {found.expected_error:.4f}"
+            f"{name}: {loss:.4f} nats a word on the set left out; fitted on all {len(words)}: "
+            f"expected calibration error {found.expected_error:.4f}, {made.as_json()}"
         )
     best = min(losses, key=losses.__getitem__)
     made = FITS[best](words)
@@ -59,20 +61,19 @@ def read_cases(logs: Sequence[Path]) -> list[dict[str, Any]]:
     ]
 
 
-def fitted_on(cases: Iterable[Mapping[str, Any]]) -> LabelledWords:
-    """Label the words of `SETS`; an utterance keeps its fold at every depth and condition.
+def fitted_on(cases: Iterable[Mapping[str, Any]]) -> list[LabelledWords]:
+    """Label the words of `SETS`, each set's together.
 
     Raises:
-        SystemExit: there are none.
+        SystemExit: there are fewer than two sets.
     """
-    parts = [
-        labelled(case["utterances"])
-        for case in cases
-        if case["weights"] == FITTED and case["corpus"] in SETS
-    ]
-    if not sum(map(len, parts)):
-        raise SystemExit(f"expected words of {SETS} by {FITTED!r}, got none")
-    return joined(parts)
+    by_set: dict[str, list[LabelledWords]] = {}
+    for case in cases:
+        if case["weights"] == FITTED and case["corpus"] in SETS:
+            by_set.setdefault(case["corpus"], []).append(labelled(case["utterances"]))
+    if len(by_set) < 2:  # noqa: PLR2004 one is left out
+        raise SystemExit(f"expected two of {SETS} or more by {FITTED!r}, got {sorted(by_set)}")
+    return [joined(parts) for parts in by_set.values()]
 
 
 if __name__ == "__main__":

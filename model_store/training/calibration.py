@@ -1,58 +1,47 @@
 """Fitting what a word's raw confidence stands for, and how well it does.
 
-Dimensions: N = words, K = knots.
+Dimensions: N = words, C = inputs of the fit.
 
-Sources: Platt, "Probabilistic outputs for support vector machines", 1999; Zadrozny and Elkan,
-"Transforming classifier scores into accurate multiclass probability estimates", KDD 2002
-(isotonic regression); Guo et al., arXiv 1706.04599 (expected calibration error).
+Sources: Platt, "Probabilistic outputs for support vector machines", 1999; Guo et al., arXiv
+1706.04599 (expected calibration error).
 """
 
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from model_store.decoding.confidence import ConfidenceMap
+from model_store.decoding.confidence import LEAST, ConfidenceMap
 from model_store.text.normalise import normalise
 from model_store.text.wer import matched_words
 
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-IDENTITY = ConfidenceMap((0.0, 1.0), (0.0, 1.0))
-LEAST = 1e-4
-"""No confidence is fitted nearer to 0 or 1."""
-PLATT_KNOTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995, 1.0)
-ISOTONIC_KNOTS = 12
+IDENTITY = ConfidenceMap(word=1.0, utterance=0.0, offset=0.0)
 BINS = 10
 NEWTON_STEPS = 50
+CONVERGED = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledWords:
-    """Words that were heard: how sure the model was of each, whether it was right, where it stands.
+    """Words that were heard: how sure the model was of each and of those around, which were right.
 
     Args:
         raw_N: raw confidence.
+        company_N: mean raw confidence of the utterance's words.
         right_N: found in the reference.
-        utterance_N: checksum of the utterance's id, the same at every depth and condition.
     """
 
     raw_N: Values
+    company_N: Values
     right_N: Flags
-    utterance_N: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.raw_N)
-
-    def taken(self, chosen_N: Flags) -> "LabelledWords":
-        """Give some of the words."""
-        return LabelledWords(
-            self.raw_N[chosen_N], self.right_N[chosen_N], self.utterance_N[chosen_N]
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,86 +72,69 @@ def labelled(utterances: Mapping[str, Mapping[str, Any]]) -> LabelledWords:
     else one by one than together.
     """
     raw: list[float] = []
+    company: list[float] = []
     right: list[bool] = []
-    places: list[int] = []
-    for id_, item in utterances.items():
+    for item in utterances.values():
         spoken = [normalise(text).split() for text, _ in item["words"]]
         together = [word for words in spoken for word in words]
         if together != normalise(item["text"]).split():
             continue
         found = iter(matched_words(normalise(item["reference"]).split(), together))
-        for words, (_, confidence) in zip(spoken, item["words"], strict=True):
+        sure = [confidence for _, confidence in item["words"]]
+        for words, confidence in zip(spoken, sure, strict=True):
             if words:
                 right.append(min([next(found) for _ in words]))  # every one is taken
                 raw.append(confidence)
-                places.append(zlib.crc32(id_.encode()))
-    return LabelledWords(np.array(raw), np.array(right, np.bool_), np.array(places, np.int64))
+                company.append(sum(sure) / len(sure))
+    return LabelledWords(np.array(raw), np.array(company), np.array(right, np.bool_))
 
 
 def joined(parts: Sequence[LabelledWords]) -> LabelledWords:
     """Put words of several cases together."""
     return LabelledWords(
         np.concatenate([part.raw_N for part in parts]),
+        np.concatenate([part.company_N for part in parts]),
         np.concatenate([part.right_N for part in parts]),
-        np.concatenate([part.utterance_N for part in parts]),
     )
 
 
-def fit_platt(words: LabelledWords) -> ConfidenceMap:
-    """Fit two numbers, slope and offset of the log odds, by maximum likelihood; give it at knots."""
-    x_N2 = np.stack([_log_odds(words.raw_N), np.ones(len(words))], axis=1)
-    # Platt's targets: as if one word more of each kind had been seen.
-    right = int(words.right_N.sum())
-    target_N = np.where(words.right_N, (right + 1) / (right + 2), 1 / (len(words) - right + 2))
-    weight_2 = np.array([1.0, 0.0])
-    for _ in range(NEWTON_STEPS):
-        p_N = _chance(x_N2 @ weight_2)
-        slope_22 = (x_N2 * (p_N * (1 - p_N))[:, None]).T @ x_N2 + np.eye(2)
-        # One more word's worth of pull towards no change keeps a handful of words harmless.
-        pull_2 = np.array([1.0, 0.0]) - weight_2
-        step_2 = np.linalg.solve(slope_22, x_N2.T @ (target_N - p_N) + pull_2)
-        weight_2 += step_2
-        if float(np.abs(step_2).max()) < 1e-8:  # noqa: PLR2004 converged
-            break
-    slope, offset = max(0.0, float(weight_2[0])), float(weight_2[1])
-    odds_K = slope * _log_odds(np.array(PLATT_KNOTS)) + offset
-    return _map(PLATT_KNOTS, _chance(odds_K))
+def fit_word(words: LabelledWords) -> ConfidenceMap:
+    """Fit slope and offset of the word's own log odds."""
+    weight, offset = _fitted([_log_odds(words.raw_N), np.ones(len(words))], words.right_N)
+    return ConfidenceMap(_kept(weight), 0.0, round(offset, 4))
 
 
-def fit_isotonic(words: LabelledWords, knots: int = ISOTONIC_KNOTS) -> ConfidenceMap:
-    """Fit a rising line through the means of equally filled bins, half a word of each kind added."""
-    order_N = np.argsort(words.raw_N, kind="stable")
-    parts = [part for part in np.array_split(order_N, knots) if len(part)]
-    blocks: list[list[float]] = []  # words, right ones, sum of raw confidence
-    for part in parts:
-        right = float(words.right_N[part].sum())
-        blocks.append([len(part) + 1.0, right + 0.5, float(words.raw_N[part].sum()), len(part)])
-        while len(blocks) > 1 and _rate(blocks[-2]) >= _rate(blocks[-1]):
-            last = blocks.pop()
-            blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]
-    raw = [round(block[2] / block[3], 5) for block in blocks]
-    calibrated = [_rate(block) for block in blocks]
-    knots_at = {0.0: calibrated[0], **dict(zip(raw, calibrated, strict=True)), 1.0: calibrated[-1]}
-    return _map(knots_at, np.array(list(knots_at.values())))
+def fit_word_and_utterance(words: LabelledWords) -> ConfidenceMap:
+    """Fit the weights of the word's and of its utterance's log odds, and the offset."""
+    inputs = [_log_odds(words.raw_N), _log_odds(words.company_N), np.ones(len(words))]
+    weight, utterance, offset = _fitted(inputs, words.right_N)
+    if min(weight, utterance) < 0:  # a few words may say anything
+        return fit_word(words)
+    return ConfidenceMap(_kept(weight), _kept(utterance), round(offset, 4))
 
 
 Fit = Callable[[LabelledWords], ConfidenceMap]
-FITS: Mapping[str, Fit] = {"raw": lambda _: IDENTITY, "platt": fit_platt, "isotonic": fit_isotonic}
+FITS: Mapping[str, Fit] = {
+    "raw": lambda _: IDENTITY,
+    "word": fit_word,
+    "word and utterance": fit_word_and_utterance,
+}
 
 
-def cross_validated(words: LabelledWords, fit: Fit, folds: int = 5) -> float:
-    """Give the negative log likelihood of words whose utterances the map was not fitted on."""
-    fold_N = words.utterance_N % folds
+def left_out_likelihood(groups: Sequence[LabelledWords], fit: Fit) -> float:
+    """Give the mean negative log likelihood of each group's words by a map fitted on the others."""
     total = 0.0
-    for fold in range(folds):
-        made, left_out = fit(words.taken(fold_N != fold)), words.taken(fold_N == fold)
-        total += len(left_out) * _negative_log_likelihood(mapped(made, left_out), left_out.right_N)
-    return total / len(words)
+    for index, group in enumerate(groups):
+        others = joined([other for place, other in enumerate(groups) if place != index])
+        said_N = mapped(fit(others), group)
+        total += len(group) * _negative_log_likelihood(said_N, group.right_N)
+    return total / sum(map(len, groups))
 
 
 def mapped(confidence: ConfidenceMap, words: LabelledWords) -> Values:
     """Give calibrated confidence, word by word."""
-    return np.array([confidence(float(raw)) for raw in words.raw_N])
+    odds_N = confidence.word * _log_odds(words.raw_N)
+    return _chance(odds_N + confidence.utterance * _log_odds(words.company_N) + confidence.offset)
 
 
 def reliability(words: LabelledWords, confidence: ConfidenceMap = IDENTITY) -> Reliability:
@@ -184,25 +156,38 @@ def reliability(words: LabelledWords, confidence: ConfidenceMap = IDENTITY) -> R
     )
 
 
+def _fitted(inputs: Sequence[Values], right_N: Flags) -> list[float]:
+    """Fit weights by maximum likelihood, the first pulled towards 1 and the others towards 0.
+
+    The pull is worth one word: it keeps a handful of words harmless.
+    """
+    x_NC = np.stack(inputs, axis=1)
+    towards_C = np.eye(1, x_NC.shape[1])[0]
+    weight_C = towards_C
+    for _ in range(NEWTON_STEPS):
+        p_N = _chance(x_NC @ weight_C)
+        curvature_CC = (x_NC.T * (p_N * (1 - p_N))) @ x_NC + np.eye(x_NC.shape[1])
+        slope_C = x_NC.T @ (right_N - p_N) + towards_C - weight_C
+        step_C = np.linalg.solve(curvature_CC, slope_C)
+        weight_C = weight_C + step_C
+        if float(np.abs(step_C).max()) < CONVERGED:
+            break
+    return [float(weight) for weight in weight_C]
+
+
+def _kept(weight: float) -> float:
+    return max(0.0, round(weight, 4))
+
+
 def _negative_log_likelihood(said_N: Values, right_N: Flags) -> float:
     inside_N = said_N.clip(LEAST, 1 - LEAST)
     return float(-np.log(np.where(right_N, inside_N, 1 - inside_N)).mean())
 
 
-def _log_odds(raw: Values) -> Values:
-    inside = raw.clip(LEAST, 1 - LEAST)
-    return np.log(inside / (1 - inside))
+def _log_odds(share_N: Values) -> Values:
+    inside_N = share_N.clip(LEAST, 1 - LEAST)
+    return np.log(inside_N / (1 - inside_N))
 
 
-def _chance(odds: Values) -> Values:
-    return 1 / (1 + np.exp(-odds.clip(-30, 30)))
-
-
-def _rate(block: Iterable[float]) -> float:
-    words, right, *_ = block
-    return right / words
-
-
-def _map(raw: Iterable[float], calibrated_K: Values) -> ConfidenceMap:
-    rising_K = np.maximum.accumulate(calibrated_K.round(4))
-    return ConfidenceMap(tuple(raw), tuple(map(float, rising_K)))
+def _chance(odds_N: Values) -> Values:
+    return 1 / (1 + np.exp(-odds_N.clip(-700, 700)))

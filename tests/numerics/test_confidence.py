@@ -20,7 +20,7 @@ from tests.live_kit import recogniser, speech
 from tests.numerics.backbones import NUM_LAYERS
 
 FULL = DepthPlan.full(NUM_LAYERS)
-MAP = ConfidenceMap((0.0, 0.1, 1.0), (0.2, 0.25, 0.6))
+MAP = ConfidenceMap(word=0.7, utterance=0.5, offset=-0.4)
 
 
 class Engines:
@@ -68,7 +68,7 @@ def test_words_of_files(engines: Engines, engine: str) -> None:
     assert raw.words
     assert mapped.text == raw.text
     assert [word.confidence for word in mapped.words] == pytest.approx(
-        [MAP(word.confidence) for word in raw.words]
+        MAP([word.confidence for word in raw.words])
     )
 
 
@@ -87,15 +87,15 @@ def test_words_of_partials_and_finals(engines: Engines, engine: str, *, second_p
 
     assert all(told["raw"])
     for raw, mapped in zip(told["raw"], told["mapped"], strict=True):
-        assert mapped == pytest.approx([MAP(confidence) for confidence in raw])
+        assert mapped == pytest.approx(MAP(raw))
 
 
 def test_a_damaged_map_is_refused(engines: Engines, tmp_path: Path) -> None:
     for path in (engines.root / "raw").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "decoding.json").write_text('{"confidence": {"raw": [0, 1]}}', encoding="utf-8")
+    (tmp_path / "decoding.json").write_text('{"confidence": {"word": 1}}', encoding="utf-8")
 
-    with pytest.raises(CheckpointError, match="calibrated"):
+    with pytest.raises(CheckpointError, match="expected numbers"):
         Recogniser("damaged", load_checkpoint(tmp_path), "float32")
-    with pytest.raises(CheckpointError, match="calibrated"):
+    with pytest.raises(CheckpointError, match="expected numbers"):
         OnnxRecogniser(open_checkpoint(str(tmp_path)), engines.root / "cache", "float32", 1)

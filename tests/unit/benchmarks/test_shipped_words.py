@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,11 @@ def test_confidence_is_told_before_and_after(tmp_path: Path) -> None:
         case({"a": ("one two", "one too")}, weights=PEER, plan=STATIC),
     ]
 
-    native, fitted = confidence.rows(cases, ConfidenceMap((0.0, 1.0), (0.0, 0.5)))
+    native, fitted = confidence.rows(cases, ConfidenceMap(1.0, 0.0, -math.log(9)))
 
     assert (native["fitted_on"], fitted["fitted_on"]) == (False, True)
     assert native["before"]["mean_confidence"] == pytest.approx(0.9)
-    assert native["after"]["mean_confidence"] == pytest.approx(0.45)
+    assert native["after"]["mean_confidence"] == pytest.approx(0.5)
     assert native["after"]["accuracy"] == 0.5
     confidence.draw([native], tmp_path / "figure.svg")
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
@@ -144,9 +145,10 @@ def test_the_dev_sets_and_other_models_are_not_fitted_on(tmp_path: Path) -> None
     texts = {"a": ("one two", "one too")}
     log = tmp_path / "words.jsonl"
     kept = case({"b": ("one two three", "one two three")}, corpus="read")
-    lines = [case(texts), case(texts, weights=PEER, corpus="read"), kept]
+    other = case(texts, corpus="synthetic")
+    lines = [case(texts), case(texts, weights=PEER, corpus="read"), kept, other]
     log.write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
 
-    assert len(fitted_on(read_cases([log]))) == 3
-    with pytest.raises(SystemExit, match="expected words"):
-        fitted_on(lines[:2])
+    assert [len(found) for found in fitted_on(read_cases([log]))] == [3, 2]
+    with pytest.raises(SystemExit, match="expected two"):
+        fitted_on(lines[:3])
