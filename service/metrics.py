@@ -158,7 +158,8 @@ def _request_series(make: _Maker) -> RequestSeries:
         outcomes=make.counter(
             "asr_requests_total",
             "Requests by outcome: ok, rejected (4xx), overloaded (503), failed (5xx), cancelled; "
-            "of the endpoint stream every utterance is one.",
+            "of the endpoint stream every utterance is one, and every stream that was refused or sent "
+            "away.",
             ("endpoint", "outcome"),
         ),
         duration=make.histogram(

@@ -14,21 +14,29 @@ from service.streaming.events import Done, Event, Stats
 
 logger = logging.getLogger(__name__)
 
-ENDPOINTS = {"/transcribe": "transcribe", "/v1/models": "models"}
+ENDPOINTS = {"/transcribe": "transcribe", "/v1/models": "models", "/v1/stream": "stream"}
 """Paths that are counted, and the name each has in metrics: a closed set."""
 QUIET_PATHS = frozenset({"/livez", "/metrics", "/readyz"})
 """Asked every few seconds by probes and scrapers: a line of level debug, unless they are refused."""
 MAX_PATH_CHARS = 200
 """Of a path in a log line, which anybody may make up."""
 
+_WEBSOCKET = "WS"
+"""In place of a method, which the handshake of a WebSocket has none of."""
 _CANCELLED_STATUS = 499
+_NO_HANDSHAKE_STATUS = 403
 _FIRST_ERROR_STATUS = 400
 _OVERLOADED_STATUS = 503
+_ANSWERS = frozenset({"http.response.start", "websocket.http.response.start"})
 _FIRST_FAULT_STATUS = 500
 
 
 class RequestAccounts:
-    """Middleware around the whole app."""
+    """Middleware around the whole app.
+
+    A WebSocket that gets its handshake is its route's to account for; one that gets none is a
+    request like others.
+    """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, clock: Clock) -> None:
         self._app = app
@@ -37,24 +45,33 @@ class RequestAccounts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request through and note its status and time."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         started_s = self._clock()
         status = _FIRST_FAULT_STATUS  # of a request that ends without an answer
+        accepted = False
 
         async def send_noting_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
+            nonlocal status, accepted
+            if message["type"] in _ANSWERS:
                 status = message["status"]
+            elif message["type"] == "websocket.close":
+                status = _NO_HANDSHAKE_STATUS  # what the server makes of it; or it was accepted
+            elif message["type"] == "websocket.accept":
+                accepted = True
             await send(message)
 
         try:
             await self._app(scope, receive, send_noting_status)
         finally:
-            if endpoint := ENDPOINTS.get(scope["path"]):
-                self._metrics.requests.outcomes.labels(endpoint, outcome_of(status)).inc()
-            _log(scope, status, self._clock() - started_s)
+            if not accepted:
+                self._account(scope, status, self._clock() - started_s)
+
+    def _account(self, scope: Scope, status: int, took_s: float) -> None:
+        if endpoint := ENDPOINTS.get(scope["path"]):
+            self._metrics.requests.outcomes.labels(endpoint, outcome_of(status)).inc()
+        _log(scope, status, took_s)
 
 
 @dataclass(slots=True)
@@ -105,7 +122,8 @@ def _log(scope: Scope, status: int, took_s: float) -> None:
     is_refused = _FIRST_ERROR_STATUS <= status < _FIRST_FAULT_STATUS
     is_quiet = scope["path"] in QUIET_PATHS and not is_refused
     # Quoted again: line feeds and the like came in as %0A and would begin a line of their own.
-    method, path = scope["method"], quote(scope["path"], errors="replace")[:MAX_PATH_CHARS]
+    method = scope.get("method", _WEBSOCKET)
+    path = quote(scope["path"], errors="replace")[:MAX_PATH_CHARS]
     logger.log(
         logging.DEBUG if is_quiet else logging.INFO,
         "%s %s -> %d in %.3f s",

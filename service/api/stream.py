@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from service.api.accounts import StreamAccount
+from service.api.accounts import StreamAccount, outcome_of
 from service.api.asyncapi import asyncapi_document
 from service.api.entrance import caller_of
 from service.api.models import choice_for_model
-from service.api.problems import INTERNAL_CLOSE_CODE, close_code_of
+from service.api.problems import INTERNAL_CLOSE_CODE, INTERNAL_STATUS, STATUS, close_code_of
 from service.api.races import unless
 from service.api.request_ids import request_id_of
 from service.api.stream_connection import Connection
 from service.api.stream_dialect import Dialect, StreamLimits, Welcome
 from service.api.stream_native import NativeDialect
 from service.api.tiers import Privileges
-from service.errors import ClientGone, ServiceError, StreamingUnsupported, Unavailable
+from service.errors import ClientGone, EngineError, ServiceError, StreamingUnsupported, Unavailable
 from service.metrics import Metrics
 from service.scheduling.admission import Places
 from service.scheduling.clock import Clock
@@ -30,7 +30,7 @@ from service.scheduling.live import LiveScheduler
 from service.streaming.commands import StreamConfig
 from service.streaming.events import ClosingReason
 from service.streaming.inbox import Inbox
-from service.streaming.measures import StreamMeasures
+from service.streaming.measures import ENDPOINT, StreamMeasures
 from service.streaming.outbox import Outbox
 from service.streaming.pace import Pace
 from service.streaming.pcm import BYTES_PER_SAMPLE
@@ -91,15 +91,22 @@ class StreamRoute:
         except ServiceError as error:
             if isinstance(error, Unavailable):
                 self.metrics.requests.admission_rejected.labels(error.code).inc()
+            if not isinstance(error, EngineError):  # the session has counted what that cost it
+                self._count(STATUS[type(error)])
             await _close(websocket, close_code_of(error), dialect.error(error))
             return error.code
         # The client is owed a close with a code, whatever went wrong in us.
         except Exception:
             logger.exception("a stream failed")
+            self._count(INTERNAL_STATUS)
             await _close(websocket, INTERNAL_CLOSE_CODE, dialect.error(None))
             return _FAILED
         await _close(websocket, _CLOSE_CODES[reason])
         return reason
+
+    def _count(self, status: int) -> None:
+        # Utterances are the requests of a stream; one that was refused, or sent away, is one as well.
+        self.metrics.requests.outcomes.labels(ENDPOINT, outcome_of(status)).inc()
 
     async def _converse(
         self, websocket: WebSocket, dialect: Dialect, account: StreamAccount

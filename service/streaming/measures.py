@@ -58,7 +58,7 @@ class StreamMeasures:
             confidence.observe(word.confidence)
 
     def failed(self, num_utterances: int) -> None:
-        """Book utterances that the engine left without a final."""
+        """Book utterances that the engine left without a final, or one for a stream that had none yet."""
         self._metrics.requests.outcomes.labels(ENDPOINT, "failed").inc(num_utterances)
 
     def dropped(self, dropped_s: float) -> None:

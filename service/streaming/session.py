@@ -247,7 +247,8 @@ class Session:
     def failed(self, error: ServiceError) -> None:
         """End at once: what the engine holds of this stream may be half done."""
         self._finished = True
-        self._measures.failed(len(self._utterances))
+        # At least one: a gate that always fails, before any utterance begins, would show nowhere.
+        self._measures.failed(max(1, len(self._utterances)))
         self._utterances.clear()
         self._outbox.fail(error)
 

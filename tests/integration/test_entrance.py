@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
 from service.errors import DepthNotNow
+from service.logs import TextFormatter
 from tests.service_kit import Running, running, until, wav_bytes
 from tests.stream_kit import LOUD, Served, one_sentence, packets, serving, sound
 
@@ -271,6 +272,29 @@ async def test_a_foreign_page_gets_no_handshake() -> None:
 
     assert refused.value.response.status_code == 403
     assert b"origin_refused" in (refused.value.response.body or b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "num_rejected"), [("/v1/stream", FOREIGN, 1), ("/v1/no-such", {}, 0)]
+)
+async def test_a_websocket_without_a_handshake_leaves_one_line_with_its_id(
+    path: str, headers: dict[str, str], num_rejected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    caplog.handler.setFormatter(TextFormatter("%(message)s"))
+    named = {**headers, "X-Request-ID": "of-a-test"}
+    async with serving() as app:
+        with pytest.raises(InvalidStatus):
+            await connect(f"ws://127.0.0.1:{app.port}{path}", additional_headers=named)
+
+        rejected = {"endpoint": "stream", "outcome": "rejected"}
+        assert app.sample("asr_requests_total", **rejected) == num_rejected
+        lines = [one for one in caplog.records if one.name == "service.api.accounts"]
+
+    assert [one.getMessage().partition(" in ")[0] for one in lines] == [f"WS {path} -> 403"]
+    assert vars(lines[0])["fields"]["client"] == "127.0.0.1"
+    assert f"WS {path} -> 403" in caplog.text
+    assert any("of-a-test" in line for line in caplog.text.splitlines() if path in line)
 
 
 async def test_an_allowed_origin_gets_streams_and_cors_and_others_do_not() -> None:
