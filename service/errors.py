@@ -22,6 +22,10 @@ ServiceError
 |   |   |-- AudioNotFinite             audio_not_finite
 |   |   |-- AudioFormatUnsupported     audio_format_unsupported
 |   |   `-- AudioTooLong               audio_too_long
+|   |-- HotwordsError
+|   |   |-- HotwordInvalid             hotword_invalid
+|   |   |-- HotwordsTooMany            hotwords_too_many
+|   |   `-- HotwordsUnsupported        hotwords_unsupported
 |   `-- DepthError
 |       |-- DropOutOfRange             drop_out_of_range
 |       |-- PolicyUnknown              policy_unknown
@@ -180,6 +184,30 @@ class AudioTooLong(AudioError):
     """Decoding passed the limit; nothing beyond it was decoded."""
 
     code: ClassVar[str] = "audio_too_long"
+
+
+class HotwordsError(CallerError):
+    """The hotwords cannot be used as they are."""
+
+    code: ClassVar[str] = "hotwords_error"
+
+
+class HotwordInvalid(HotwordsError):
+    """A hotword is too long, or holds what no text has."""
+
+    code: ClassVar[str] = "hotword_invalid"
+
+
+class HotwordsTooMany(HotwordsError):
+    """There are more hotwords, or more of their letters in all, than are taken."""
+
+    code: ClassVar[str] = "hotwords_too_many"
+
+
+class HotwordsUnsupported(HotwordsError):
+    """The model that is served has no decoder that hotwords could make a difference to."""
+
+    code: ClassVar[str] = "hotwords_unsupported"
 
 
 class DepthError(CallerError):

@@ -102,16 +102,24 @@ class EchoModel:
     """Says `tone` once for every window, and keeps what it was given."""
 
     name = "echo"
+    takes_hotwords = True
 
     def __init__(self) -> None:
         self.catalogue = PlanCatalogue.untuned(4)
         self.heard_s: list[float] = []
         self.plans: list[DepthPlan] = []
+        self.hotwords: list[tuple[str, ...]] = []
 
     def transcribe_windows(
-        self, windows: list[Samples], plan: DepthPlan, *, words: bool
+        self,
+        windows: list[Samples],
+        plan: DepthPlan,
+        *,
+        words: bool,
+        hotwords: Sequence[str] = (),
     ) -> Sequence[Heard]:
         assert words, "expected word times to be asked for"
+        self.hotwords.append(tuple(hotwords))
         self.heard_s += [len(samples) / 16_000 for samples in windows]
         self.plans.append(plan)
         return [Heard(" tone ", (HeardWord("tone", 0.5, 1.0, 0.8),)) for _ in windows]

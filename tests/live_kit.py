@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 import torch
-from tokenizers import models
+from tokenizers import models, pre_tokenizers
 
 from model_store.backbones.blocks import DecoderBlock
 from model_store.checkpoint import load_checkpoint, save_checkpoint
@@ -34,6 +34,7 @@ def recogniser(folder: Path, backbone: str, *, int8: bool = False) -> Recogniser
     save_checkpoint(built, PlanCatalogue.untuned(NUM_LAYERS), folder, int8=int8)
     spelling = {f"\u2581w{i}" if i % 3 else f"s{i}": i for i in range(VOCABULARY)}
     made = tokenizers.Tokenizer(models.WordLevel(spelling, unk_token="s0"))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
     made.save(str(folder / "tokenizer.json"))
     decoding = {"alignment_heads": {"0": [1], "1": [0, 2]}, "end_offset_s": -0.05}
     (folder / "decoding.json").write_text(json.dumps(decoding), encoding="utf-8")

@@ -26,6 +26,7 @@ from service.metrics import Metrics
 from service.scheduling.admission import Places
 from service.scheduling.clock import Clock
 from service.scheduling.files import Transcriber
+from service.scheduling.hotwords import expect_support
 from service.scheduling.live import LiveScheduler
 from service.streaming.commands import StreamConfig
 from service.streaming.events import ClosingReason
@@ -125,6 +126,7 @@ class StreamRoute:
             privileges.check_place(caller)
             choice = choice_for_model(config.model, config.choice, self.transcriber.info)
             privileges.check_depth(caller, choice)
+            expect_support(config.hotwords, self.transcriber.info)
             config = replace(config, choice=choice)
             session, inbox, outbox = self._open_session(config)
             bytes_per_s = BYTES_PER_SAMPLE[config.encoding] * config.rate_hz

@@ -198,6 +198,11 @@ class ConfigureMessage(_Message):
     max_drop: float | None = Field(None, description="A number in [0, 1).")
     policy: str | None = None
     endpointing_ms: int | None = Field(None, ge=100, le=5000)
+    hotwords: tuple[str, ...] | None = Field(
+        None,
+        description="Words or names that may come, at most 100 of 64 characters, from the next "
+        "update on; an empty list takes them back.",
+    )
 
 
 class FlushMessage(_Message):
@@ -245,6 +250,10 @@ class StreamQuery(_Message):
         None,
         description="The model served or an alias of it; an alias sets the drop where `drop` does "
         "not.",
+    )
+    hotwords: str = Field(
+        "",
+        description="Words or names that may come, between commas: at most 100 of 64 characters.",
     )
 
 

@@ -32,9 +32,10 @@ from service.api.stream_messages import (
     WordOut,
     client_messages,
 )
-from service.engine.base import DepthChoice, PlanInUse
+from service.engine.base import DepthChoice, ModelInfo, PlanInUse
 from service.errors import MessageInvalid, ParameterInvalid, ServiceError
 from service.scheduling.depth import parse_choice
+from service.scheduling.hotwords import checked_hotwords, expect_support, parse_hotwords
 from service.streaming.commands import Command, Configure, Flush, Marker, Stop, StreamConfig
 from service.streaming.events import (
     Depth,
@@ -62,6 +63,7 @@ class NativeDialect:
     def __init__(self) -> None:
         self._seq = 0
         self._with_words = True
+        self._info: ModelInfo | None = None
         self._client_messages = client_messages()
 
     def config(self, query: Mapping[str, str]) -> StreamConfig:
@@ -70,6 +72,7 @@ class NativeDialect:
         Raises:
             ParameterInvalid: a parameter is unknown or has a value it may not have.
             DropOutOfRange: the depth is no number in [0, 1).
+            HotwordsError: there are too many hotwords, or one cannot be used.
         """
         try:
             asked = StreamQuery.model_validate(dict(query))
@@ -82,6 +85,7 @@ class NativeDialect:
             choice=parse_choice(asked.drop, asked.max_drop, asked.policy),
             model=asked.model,
             endpointing_s=asked.endpointing_ms / 1000,
+            hotwords=parse_hotwords(asked.hotwords),
         )
 
     def command(self, text: str, choice: DepthChoice) -> Command | Keepalive:
@@ -90,6 +94,7 @@ class NativeDialect:
         Raises:
             MessageInvalid: it is none of the messages.
             DropOutOfRange: the depth is no number in [0, 1).
+            HotwordsError: there are too many hotwords, one cannot be used, or the model takes none.
         """
         try:
             message = self._client_messages.validate_json(text)
@@ -97,7 +102,10 @@ class NativeDialect:
             raise MessageInvalid(_in_words(error, "message")) from error
         match message:
             case ConfigureMessage():
-                return _configure(message, choice)
+                configure = _configure(message, choice)
+                if self._info is not None:
+                    expect_support(configure.hotwords or (), self._info)
+                return configure
             case FlushMessage():
                 return Flush()
             case MarkMessage():
@@ -110,6 +118,7 @@ class NativeDialect:
     def welcome(self, welcome: Welcome) -> str:
         """Write `ready`."""
         info, config, limits = welcome.info, welcome.config, welcome.limits
+        self._info = info
         return self._number(
             lambda seq: ReadyMessage(
                 seq=seq,
@@ -224,8 +233,9 @@ def _error(error: ServiceError | None, seq: int, *, fatal: bool) -> ErrorMessage
 
 def _configure(message: ConfigureMessage, choice: DepthChoice) -> Configure:
     endpointing_s = None if message.endpointing_ms is None else message.endpointing_ms / 1000
+    hotwords = None if message.hotwords is None else checked_hotwords(message.hotwords)
     if message.drop is None and message.max_drop is None and message.policy is None:
-        return Configure(None, endpointing_s)
+        return Configure(None, endpointing_s, hotwords)
     wanted = parse_choice(
         "auto" if message.drop is None else str(message.drop),
         None if message.max_drop is None else str(message.max_drop),
@@ -236,7 +246,7 @@ def _configure(message: ConfigureMessage, choice: DepthChoice) -> Configure:
         drop=choice.drop if message.drop is None else wanted.drop,
         max_drop=choice.max_drop if message.max_drop is None else wanted.max_drop,
     )
-    return Configure(kept, endpointing_s)
+    return Configure(kept, endpointing_s, hotwords)
 
 
 def _dropped(event: Dropped, seq: int) -> WarningMessage:

@@ -20,6 +20,7 @@ from service.scheduling.admission import UploadMemory
 from service.scheduling.clock import Clock
 from service.scheduling.depth import parse_choice
 from service.scheduling.files import Transcriber
+from service.scheduling.hotwords import expect_support, parse_hotwords
 from service.scheduling.transcripts import Transcript
 
 ENDPOINT = "transcribe"
@@ -45,6 +46,12 @@ class TranscribeQuery(BaseModel):
         "ladder",
         description="How a budget becomes a plan; `GET /v1/models` lists the names.",
         examples=["ladder", "skip"],
+    )
+    hotwords: str = Field(
+        "",
+        description="Words or names that may come, between commas: at most 100 of 64 characters. "
+        "Where the decoder nearly writes one, it does.",
+        examples=["Kovalenko,Grafana"],
     )
     format: Format = Field("json", description="Form of the answer.")
     model: str | None = Field(
@@ -72,6 +79,8 @@ class TranscribeRoute:
         with admission.enter(), self.memory.lease() as lease:
             asked = parse_choice(query.drop, query.max_drop, query.policy)
             choice = choice_for_model(query.model, asked, transcriber.info)
+            hotwords = parse_hotwords(query.hotwords)
+            expect_support(hotwords, transcriber.info)
             # A depth that is not on offer is refused before the upload, not after it.
             self.privileges.check_depth(caller_of(request.scope), choice)
             started_s = self.clock()
@@ -81,7 +90,7 @@ class TranscribeRoute:
             )
             upload_s = self.clock() - started_s
             transcript = await unless(
-                transcriber.transcribe(source, choice, endpoint=ENDPOINT),
+                transcriber.transcribe(source, choice, endpoint=ENDPOINT, hotwords=hotwords),
                 until_gone(request),
                 admission.until_cut_off(),
             )

@@ -48,6 +48,7 @@ def _serve(parsed: argparse.Namespace) -> int:
 def _transcribe(parsed: argparse.Namespace) -> int:
     from service.cli.transcribe import TranscribeCommand, run
     from service.scheduling.depth import parse_choice
+    from service.scheduling.hotwords import parse_hotwords
     from service.settings import read_settings
 
     settings = read_settings(engine=parsed.engine, model=parsed.model)
@@ -58,6 +59,7 @@ def _transcribe(parsed: argparse.Namespace) -> int:
         form=parsed.format,
         progress=parsed.progress or sys.stderr.isatty(),
         batch_windows=settings.batch_windows,
+        hotwords=parse_hotwords(parsed.hotwords),
     )
     return run(command, _engine(settings), sys.stdout, sys.stderr)
 
@@ -65,12 +67,14 @@ def _transcribe(parsed: argparse.Namespace) -> int:
 def _stream(parsed: argparse.Namespace) -> int:
     from service.cli.stream import StreamCommand, run
     from service.scheduling.depth import parse_choice
+    from service.scheduling.hotwords import parse_hotwords
     from service.settings import client_key
 
     configure_logs("warning")
     choice = parse_choice(parsed.drop, parsed.max_drop, parsed.policy)
     key = client_key(parsed.key_file)
-    command = StreamCommand(parsed.url, parsed.file, choice, parsed.json, key)
+    hotwords = parse_hotwords(parsed.hotwords)
+    command = StreamCommand(parsed.url, parsed.file, choice, parsed.json, key, hotwords)
     return run(command, sys.stdout, sys.stderr)
 
 
@@ -171,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--drop", default="auto", help="depth to give up: auto or [0, 1)")
         command.add_argument("--max-drop", help="the largest drop accepted: [0, 1)")
         command.add_argument("--policy", default="ladder", help="how a budget becomes a plan")
+        command.add_argument("--hotwords", default="", help="words that may come, between commas")
     for command in (serve, transcribe, build):
         command.add_argument(
             "--engine", choices=("auto", "onnx", "torch", "fake"), help="what computes"

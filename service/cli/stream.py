@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ class StreamCommand:
     choice: DepthChoice
     json_lines: bool
     key: str | None = field(default=None, repr=False)
+    hotwords: tuple[str, ...] = ()
 
 
 class Teller:
@@ -93,11 +94,11 @@ def run(command: StreamCommand, out: TextIO, err: TextIO) -> int:
     Raises:
         ParameterInvalid: the address is none of a server.
     """
-    url = stream_url(command.url, command.choice)
+    url = stream_url(command.url, command.choice, command.hotwords)
     return asyncio.run(_run(command, url, Teller(out, err, json_lines=command.json_lines)))
 
 
-def stream_url(url: str, choice: DepthChoice) -> str:
+def stream_url(url: str, choice: DepthChoice, hotwords: Sequence[str] = ()) -> str:
     """Make the address of a stream from that of a server.
 
     Raises:
@@ -110,6 +111,8 @@ def stream_url(url: str, choice: DepthChoice) -> str:
     query = {"sample_rate": SAMPLE_RATE_HZ, "drop": choice.drop, "policy": choice.policy}
     if choice.max_drop is not None:
         query["max_drop"] = choice.max_drop
+    if hotwords:
+        query["hotwords"] = ",".join(hotwords)
     place = path if path.endswith(PATH) else path + PATH
     return f"{SCHEMES[parts.scheme]}://{parts.netloc}{place}?{urlencode(query)}"
 

@@ -15,6 +15,7 @@ from service.engine.base import DepthChoice, Engine
 from service.errors import CallerError, ServiceError
 from service.metrics import create_metrics
 from service.scheduling.files import Limits, Transcriber
+from service.scheduling.hotwords import expect_support
 
 CLOSE_TIMEOUT_S = 2.0
 
@@ -28,6 +29,7 @@ class TranscribeCommand:
     form: Format
     progress: bool
     batch_windows: int
+    hotwords: tuple[str, ...] = ()
 
 
 def run(command: TranscribeCommand, engine: Engine, out: TextIO, err: TextIO) -> int:
@@ -58,7 +60,7 @@ async def _run(command: TranscribeCommand, engine: Engine, out: TextIO, err: Tex
     transcriber = Transcriber(engine, metrics, time.monotonic, limits)
     num_failed = 0
     try:
-        await transcriber.load()
+        expect_support(command.hotwords, await transcriber.load())
         for path in command.files:
             try:
                 out.write(await _transcribed(transcriber, path, command, err))
@@ -81,7 +83,11 @@ async def _transcribed(
         show = _progress_line(path, source, err) if command.progress else _no_progress
         try:
             transcript = await transcriber.transcribe(
-                source, command.choice, endpoint="cli", on_progress=show
+                source,
+                command.choice,
+                endpoint="cli",
+                on_progress=show,
+                hotwords=command.hotwords,
             )
         finally:
             if command.progress:

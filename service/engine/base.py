@@ -86,6 +86,7 @@ class ModelInfo:
             that was not measured. Empty where nothing was.
         step_times: of the deepest and of the shallowest offered plan, measured while loading; empty
             where they were not.
+        takes_hotwords: whether hotwords make a difference to what is written.
     """
 
     name: str
@@ -96,6 +97,7 @@ class ModelInfo:
     max_utterance_s: float = 28.0
     wer_ratios: tuple[float | None, ...] = ()
     step_times: tuple[StepTime, ...] = ()
+    takes_hotwords: bool = False
 
     def depth_label(self, plan: PlanInUse) -> str:
         """Name the offered budget at or below a plan's effective layers, for metrics."""
@@ -106,12 +108,17 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a file that is transcribed in one go; without speech its samples are not run."""
+    """A stretch of a file that is transcribed in one go; without speech its samples are not run.
+
+    Args:
+        hotwords: words that may come in it; the same for all windows of a step.
+    """
 
     samples: Samples
     start_s: float
     end_s: float
     speech: bool
+    hotwords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +210,7 @@ class LiveInput:
         decode: whether words are asked for; without, the step only encodes.
         ends: nothing follows: the last chunk is completed and the text decoded to its end.
         second_pass: with `ends`, run the whole utterance again with full context for its words.
+        hotwords: words that may come in what is not stable yet.
     """
 
     utterance: LiveUtterance
@@ -211,6 +219,7 @@ class LiveInput:
     decode: bool = True
     ends: bool = False
     second_pass: bool = False
+    hotwords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """A deterministic engine without a model, for tests, demos and load tests of everything else.
 
 It reads PCM wav alone, says one word of the NATO alphabet for each half second that is not silent,
-and hears worse the shallower it runs: at half depth every second word becomes "um". Live streams
-are in `fake_live`.
+and hears worse the shallower it runs: at half depth every second word becomes "um", unless it is a
+hotword. Live streams are in `fake_live`.
 """
 
 import time
@@ -101,6 +101,7 @@ class FakeEngine:
             chunk_s=CHUNK_S,
             wer_ratios=WER_RATIOS,
             step_times=times,
+            takes_hotwords=True,
         )
 
     def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:
@@ -187,7 +188,7 @@ def _segment(window: Window, plan: PlanInUse) -> Segment:
         return Segment(window.start_s, window.end_s, "", no_speech=True)
     first = round(window.start_s / WORD_S)
     count = int((window.end_s - window.start_s) / WORD_S)
-    words = tuple(word_at(index, plan) for index in range(first, first + count))
+    words = tuple(word_at(index, plan, window.hotwords) for index in range(first, first + count))
     return Segment(
         window.start_s,
         window.end_s,

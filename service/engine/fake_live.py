@@ -70,12 +70,12 @@ class FakeUtterance:
         samples = np.concatenate([self._rest, one.samples])
         num_taken = len(samples) if one.ends else len(samples) - len(samples) % _CHUNK_SAMPLES
         self._rest = samples[num_taken:]
-        self._encode(samples[:num_taken], one.plan)
+        self._encode(samples[:num_taken], one)
         ran_s = num_taken / SAMPLE_RATE_HZ
         if one.ends:
-            self._complete(one.plan)
+            self._complete(one)
         if one.decode:
-            self._decode(one.plan, ends=one.ends)
+            self._decode(one)
         if one.second_pass:
             self._hear_again()
             ran_s += self._encoded / SAMPLE_RATE_HZ
@@ -88,28 +88,29 @@ class FakeUtterance:
             raise PlanInvalid("expected the layers skipped so far to stay skipped, got others")
         self._skipped = skipped
 
-    def _encode(self, samples: Samples, plan: PlanInUse) -> None:
-        self._layer_s += len(samples) / SAMPLE_RATE_HZ * plan.effective_layers
+    def _encode(self, samples: Samples, one: LiveInput) -> None:
+        self._layer_s += len(samples) / SAMPLE_RATE_HZ * one.plan.effective_layers
         while len(samples):
             missing = _WORD_SAMPLES - self._encoded % _WORD_SAMPLES
             piece, samples = samples[:missing], samples[missing:]
             self._peak = max(self._peak, float(np.abs(piece).max()))
             self._encoded += len(piece)
             if len(piece) == missing:
-                self._complete(plan)
+                self._complete(one)
 
-    def _complete(self, plan: PlanInUse) -> None:
+    def _complete(self, one: LiveInput) -> None:
         index = len(self._words)
         if index * _WORD_SAMPLES < self._encoded:
-            self._words.append(word_at(index, plan) if self._peak > SILENCE_PEAK else None)
+            word = word_at(index, one.plan, one.hotwords)
+            self._words.append(word if self._peak > SILENCE_PEAK else None)
         self._peak = 0.0
 
-    def _decode(self, plan: PlanInUse, *, ends: bool) -> None:
+    def _decode(self, one: LiveInput) -> None:
         end_s = self._encoded / SAMPLE_RATE_HZ
         words = [word for word in self._words if word is not None]
         self._num_stable = len(words)
-        if not ends and self._peak > SILENCE_PEAK:
-            whole = word_at(len(self._words), plan)
+        if not one.ends and self._peak > SILENCE_PEAK:
+            whole = word_at(len(self._words), one.plan, one.hotwords)
             half = whole.text[: (len(whole.text) + 1) // 2]
             words.append(Word(half, whole.start_s, end_s, _TENTATIVE_CONFIDENCE))
         self._told = tuple(

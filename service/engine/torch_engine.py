@@ -101,8 +101,15 @@ class LoadedModel(Protocol):
     def name(self) -> str: ...  # noqa: D102 the name that aliases are made of
     @property
     def catalogue(self) -> PlanCatalogue: ...  # noqa: D102 the plans on offer
+    @property
+    def takes_hotwords(self) -> bool: ...  # noqa: D102 as in ModelInfo
     def transcribe_windows(
-        self, windows: list[Samples], plan: DepthPlan, *, words: bool
+        self,
+        windows: list[Samples],
+        plan: DepthPlan,
+        *,
+        words: bool,
+        hotwords: Sequence[str] = (),
     ) -> Sequence[WindowTranscript]:
         """Transcribe each of the windows, batched."""
         ...
@@ -164,6 +171,7 @@ class TorchEngine:
             model.catalogue.policies,
             chunk_s=live.chunk_s if live else 0.0,
             wer_ratios=model.catalogue.wer_ratios,
+            takes_hotwords=model.takes_hotwords,
         )
         if live:
             self.step([LiveInput(self.open_utterance(), silence, info.offered[0], ends=True)])
@@ -192,7 +200,9 @@ class TorchEngine:
         if spoken:
             with in_our_terms():
                 depth = DepthPlan(plan.strides)
-                transcripts = self._loaded().transcribe_windows(spoken, depth, words=True)
+                transcripts = self._loaded().transcribe_windows(
+                    spoken, depth, words=True, hotwords=_hotwords(windows)
+                )
         heard = iter(transcripts)
         segments = tuple(_segment(window, heard) for window in windows)
         return StepResult(segments, sum(map(_cost, transcripts), Cost()))
@@ -208,7 +218,9 @@ class TorchEngine:
             for samples in spoken:
                 plan, spent = picked(model.catalogue, samples, nominal)
                 depth = DepthPlan(plan.strides)
-                transcripts += model.transcribe_windows([samples], depth, words=True)
+                transcripts += model.transcribe_windows(
+                    [samples], depth, words=True, hotwords=_hotwords(windows)
+                )
                 plans.append(plan)
                 cost += spent
         heard = iter(transcripts)
@@ -281,6 +293,11 @@ def create_torch_engine(model: str, *, num_threads: int) -> TorchEngine:
         return None
 
     return TorchEngine(load_model, open_gate, open_live)
+
+
+def _hotwords(windows: Sequence[Window]) -> tuple[str, ...]:
+    (hotwords,) = {window.hotwords for window in windows}
+    return hotwords
 
 
 def _segment(window: Window, heard: Iterator[WindowTranscript]) -> Segment:

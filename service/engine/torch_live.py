@@ -52,6 +52,7 @@ def step_streams(model: LiveModel, inputs: Sequence[LiveInput]) -> list[LiveOutp
             one.decode,
             one.ends,
             one.second_pass,
+            one.hotwords,
         )
         for one in inputs
     ]

@@ -6,7 +6,7 @@ engine thread:              |  w1 w2  |other|  w3 w4  |  one batch in the queue 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from service.engine.base import DepthChoice, Engine, ModelInfo, PlanInUse
@@ -139,6 +139,7 @@ class Transcriber:
         *,
         endpoint: str,
         on_progress: Progress = lambda _audio_s: None,
+        hotwords: tuple[str, ...] = (),
     ) -> Transcript:
         """Transcribe a file; cancelling takes its work out of every queue.
 
@@ -147,6 +148,7 @@ class Transcriber:
             choice: the depth asked for.
             endpoint: who asks, for metrics.
             on_progress: told after each step, on the event loop.
+            hotwords: words that may come in it.
 
         Raises:
             CallerError: the audio or the depth is at fault.
@@ -160,7 +162,7 @@ class Transcriber:
         with self.admission.work():
             try:
                 async with asyncio.timeout(self._limits.max_request_s):
-                    await self._run(source, builder, on_progress)
+                    await self._run(source, builder, on_progress, hotwords)
             except TimeoutError as error:
                 limit_s = self._limits.max_request_s
                 raise RequestTimedOut(
@@ -176,7 +178,11 @@ class Transcriber:
         await asyncio.to_thread(self.steps.close, timeout_s=timeout_s)
 
     async def _run(
-        self, source: BinaryIO, builder: TranscriptBuilder, on_progress: Progress
+        self,
+        source: BinaryIO,
+        builder: TranscriptBuilder,
+        on_progress: Progress,
+        hotwords: tuple[str, ...],
     ) -> None:
         owner = object()
         reader = WindowReader(
@@ -191,7 +197,7 @@ class Transcriber:
             batch = await reader.next_batch()
             while batch.windows:
                 following = asyncio.create_task(reader.next_batch())
-                await self._step(owner, batch, builder)
+                await self._step(owner, batch, builder, hotwords)
                 on_progress(builder.audio_s)
                 batch = await following
         finally:
@@ -205,9 +211,17 @@ class Transcriber:
         # A step cannot be interrupted: beside live streams it takes one window, whatever that costs.
         return 1 if self.admission.streams.num_taken else self._limits.batch_windows
 
-    async def _step(self, owner: object, batch: WindowBatch, builder: TranscriptBuilder) -> None:
-        plan = builder.plan
-        done = await self.steps.submit(owner, lambda: self.engine.transcribe(batch.windows, plan))
+    async def _step(
+        self,
+        owner: object,
+        batch: WindowBatch,
+        builder: TranscriptBuilder,
+        hotwords: tuple[str, ...],
+    ) -> None:
+        plan, windows = builder.plan, batch.windows
+        if hotwords:
+            windows = [replace(window, hotwords=hotwords) for window in windows]
+        done = await self.steps.submit(owner, lambda: self.engine.transcribe(windows, plan))
         builder.add(batch.windows, done.value, done.wait_s)
         builder.audio_decode_s += batch.took_s
         self._measures.stepped(self.info.depth_label(plan), batch, done)

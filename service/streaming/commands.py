@@ -18,6 +18,7 @@ class StreamConfig:
         endpointing_s: silence that ends an utterance.
         model: the name or alias asked for, if any; the caller has made it part of the choice by the
             time a session begins.
+        hotwords: words that may come.
     """
 
     encoding: Encoding = "pcm_s16le"
@@ -25,6 +26,7 @@ class StreamConfig:
     choice: DepthChoice
     endpointing_s: float = 0.5
     model: str | None = None
+    hotwords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,11 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Change the depth from the next chunk on, or the silence that ends an utterance."""
+    """Change the depth from the next chunk on, the silence that ends an utterance, or the hotwords."""
 
     choice: DepthChoice | None = None
     endpointing_s: float | None = None
+    hotwords: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

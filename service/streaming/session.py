@@ -55,7 +55,6 @@ after stays in the inbox."""
 UNHEARD_SPEECH_S = 1.5
 """Sound without a new word, after which the decoder is believed and not the gate."""
 
-
 MAX_ROUND_COMMANDS = 64
 """Of one stream in one round; each may have an answer, and the outbox is bounded."""
 
@@ -105,6 +104,7 @@ class Session:
     ) -> None:
         engine, info = backing.engine, backing.info
         self.dial = Dial(config.choice, engine.choose, backing.decide)
+        self._hotwords = config.hotwords
         self._engine = engine
         self._feeding = Feeding(
             chunk_samples=round(info.chunk_s * SAMPLE_RATE_HZ),
@@ -213,7 +213,7 @@ class Session:
         self._work = _Work(plan, target, decode, second_pass)
         samples = self._track.between(head.fed, target.position)
         return LiveInput(
-            head.state, samples, plan, decode=decode, ends=target.last, second_pass=second_pass
+            head.state, samples, plan, decode, target.last, second_pass, self._hotwords
         )
 
     def stepped(self, output: LiveOutput, now_s: float) -> None:
@@ -323,6 +323,8 @@ class Session:
     def _configure(self, command: Configure) -> None:
         if command.endpointing_s is not None:
             self._segmenter.endpointing_s = command.endpointing_s
+        if command.hotwords is not None:
+            self._hotwords = command.hotwords
         if command.choice is None:
             return
         head = self._head
