@@ -323,8 +323,7 @@ class Session:
     def _configure(self, command: Configure) -> None:
         if command.endpointing_s is not None:
             self._segmenter.endpointing_s = command.endpointing_s
-        if command.hotwords is not None:
-            self._hotwords = command.hotwords
+        self._hotwords = self._hotwords if command.hotwords is None else command.hotwords
         if command.choice is None:
             return
         head = self._head
