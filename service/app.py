@@ -104,7 +104,12 @@ def create_service(
     install_edge(app, settings, metrics, clock)
     install_problems(app, metrics)
     num_shared = settings.max_streams - settings.reserved_streams
-    privileges = Privileges(transcriber.plan_for, transcriber.admission.streams, num_shared)
+    privileges = Privileges(
+        transcriber.plan_for,
+        transcriber.admission.streams,
+        num_shared,
+        lambda: control.refuses_streams(settings.reserved_streams),
+    )
     app.include_router(
         transcribe_router(TranscribeRoute(transcriber, privileges, memory, uploads, metrics, clock))
     )

@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     reserved_streams: int = Field(
         default=0,
         ge=0,
-        description="Of max_streams, those that only priority keys take; early refusal is for all.",
+        description="Of max_streams, and of what the machine is predicted to carry, those that only "
+        "priority keys take.",
     )
     allowed_origins: str = Field(
         default="",
@@ -104,6 +105,11 @@ class Settings(BaseSettings):
         default="auto",
         description="What computes; auto is onnx on processors that multiply bytes, else torch; "
         "fake needs no model and makes words up.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="Where the engine torch runs its model; auto is cuda where torch can use it. "
+        "With cuda and no such GPU the service does not start.",
     )
     engine_cache: Path = Field(
         default_factory=lambda: Path.home() / ".cache" / "elastic-asr",
@@ -247,6 +253,8 @@ class Settings(BaseSettings):
             raise ValueError("expected tls_certificate and tls_key together, got one of them")
         if self.reserved_streams >= self.max_streams:
             raise ValueError("expected reserved_streams below max_streams, got as many or more")
+        if self.device == "cuda" and self.engine not in {"auto", "torch"}:
+            raise ValueError(f"expected the engine torch for device cuda, got {self.engine}")
         return self
 
 

@@ -7,8 +7,9 @@ is not,
   request is refused, as an explicit drop is never changed silently;
 - a caller of the tier `priority` may.
 
-Of the places of streams, some may be kept for `priority`. That is a matter of their number alone:
-when the door shuts earlier, since one more stream would make the others late, it shuts for all.
+Of the places of streams, some may be kept for `priority`. What the machine carries may be less than
+the number of places: then the door leaves room for as many, and shuts for `standard` that much
+earlier. When streams are late already it shuts for all, since one more would help nobody.
 
 A stream that pinned its depth before the load came keeps it.
 """
@@ -32,14 +33,20 @@ class Privileges:
         plan_for: gives the plan that a choice means at this moment.
         streams: places of all streams that speak.
         num_shared: of them, those that callers of any tier may take.
+        leaves_no_room: whether one more stream would leave too little room for those that are kept.
     """
 
     def __init__(
-        self, plan_for: Callable[[DepthChoice], PlanInUse], streams: Places, num_shared: int
+        self,
+        plan_for: Callable[[DepthChoice], PlanInUse],
+        streams: Places,
+        num_shared: int,
+        leaves_no_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self._plan_for = plan_for
         self._streams = streams
         self._num_shared = num_shared
+        self._leaves_no_room = leaves_no_room
 
     def check_depth(self, caller: Caller, choice: DepthChoice) -> None:
         """Let a caller pin the depth asked for, or not.
@@ -62,14 +69,19 @@ class Privileges:
     def check_place(self, caller: Caller) -> None:
         """Let a caller take a stream's place, or keep it for those it is reserved for.
 
-        Only the number of places counts here; whether there is room for one more stream is asked,
-        of callers of any tier, when the place is taken.
+        Whether there is room for one more at all is asked, of callers of any tier, when the place
+        is taken.
 
         Raises:
             Overloaded: the places left are reserved.
         """
-        if caller.tier is not Tier.PRIORITY and self._streams.num_taken >= self._num_shared:
-            raise Overloaded(
-                f"expected a free place among {self._num_shared}, got none",
-                retry_after_s=self._streams.retry_after_s,
-            )
+        if caller.tier is Tier.PRIORITY:
+            return
+        if self._streams.num_taken >= self._num_shared:
+            expected = f"a free place among {self._num_shared}"
+        elif self._leaves_no_room():
+            expected = "room for one more beside what is reserved"
+        else:
+            return
+        retry_after_s = self._streams.retry_after_s
+        raise Overloaded(f"expected {expected}, got none", retry_after_s=retry_after_s)

@@ -58,7 +58,7 @@ class Door:
         self._taken: deque[tuple[float, int]] = deque()
         self._late_since_s = math.inf
         self._late = False
-        self._full = False
+        self._full: dict[int, bool] = {}
 
     @property
     def scale(self) -> float:
@@ -94,11 +94,17 @@ class Door:
         self._learn(rounds)
         self._mind_latency(now_s, latency_s, at_floor=at_floor and num_taken > 0)
 
-    def refuses(self, num_taken: int) -> bool:
-        """Say whether one more stream beside so many would be one too many."""
-        limit_s = self._setpoint_s * (REOPENS_AT if self._full else 1.0)
-        self._full = bool(num_taken) and self.predicted_s(num_taken + 1) > limit_s
-        return self._late or self._full
+    def refuses(self, num_taken: int, num_kept: int = 0) -> bool:
+        """Say whether one more stream beside so many would be one too many.
+
+        Args:
+            num_taken: streams that have a place.
+            num_kept: streams for which room has to be left behind this one.
+        """
+        limit_s = self._setpoint_s * (REOPENS_AT if self._full.get(num_kept) else 1.0)
+        full = bool(num_taken) and self.predicted_s(num_taken + 1 + num_kept) > limit_s
+        self._full[num_kept] = full
+        return self._late or full
 
     def predicted_s(self, num_streams: int) -> float:
         """Give the latency that so many streams would see at the floor."""

@@ -130,9 +130,13 @@ class LoadControl:
         """Give the drop that `auto` means now."""
         return self._budget.level.drop if self._budget else 0.0
 
-    def refuses_streams(self) -> bool:
-        """Say whether one more stream would be one too many, even at the least depth."""
-        return self._door is not None and self._door.refuses(self.num_places_taken())
+    def refuses_streams(self, num_kept: int = 0) -> bool:
+        """Say whether one more stream would be one too many, even at the least depth.
+
+        Args:
+            num_kept: streams for which room has to be left behind it.
+        """
+        return self._door is not None and self._door.refuses(self.num_places_taken(), num_kept)
 
     def refuses_files(self) -> bool:
         """Say whether streams suffer already, so that files have to wait."""

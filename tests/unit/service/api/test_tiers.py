@@ -79,3 +79,13 @@ def test_the_last_places_are_kept_for_priority() -> None:
         privileges(places=places).check_place(PRIORITY)
 
     assert refused.value.retry_after_s >= 1
+
+
+def test_room_that_is_kept_is_for_priority_alone() -> None:
+    places = Places(8, FakeClock())
+    kept = Privileges(lambda _choice: ENGINE.choose(0.0, None, "ladder"), places, 6, lambda: True)
+
+    with pytest.raises(Overloaded, match="room for one more beside what is reserved"):
+        kept.check_place(STANDARD)
+    kept.check_place(PRIORITY)
+    kept.check_place(ANYBODY)

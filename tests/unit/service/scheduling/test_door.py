@@ -164,3 +164,26 @@ def test_more_streams_never_wait_less(one: int, other: int, duty: float, slower:
     fewer, more = sorted((one, other))
 
     assert door.predicted_s(fewer) <= door.predicted_s(more)
+
+
+@pytest.mark.parametrize("num_kept", [1, 3])
+def test_room_that_is_kept_is_left_behind_and_no_more(num_kept: int) -> None:
+    most = next(num for num in range(1, 200) if new_door().refuses(num))
+    shared = next(num for num in range(1, 200) if new_door().refuses(num, num_kept))
+
+    assert shared == most - num_kept
+
+
+def test_who_is_refused_for_what_is_kept_shuts_the_door_for_nobody_else() -> None:
+    door = new_door()
+    most = next(num for num in range(1, 200) if new_door().refuses(num))
+
+    assert door.refuses(most - 1, 2)
+    assert not door.refuses(most - 1)
+
+
+def test_streams_that_are_late_shut_the_door_for_all() -> None:
+    door = Ticking().run(5, 5, latency_s=0.5)
+
+    assert door.refuses(1)
+    assert door.refuses(1, 2)
