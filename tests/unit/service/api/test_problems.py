@@ -13,6 +13,7 @@ BRANCHES = {
     errors.UploadError,
     errors.AudioError,
     errors.DepthError,
+    errors.HotwordsError,
     errors.Unavailable,
     errors.EngineError,
 }

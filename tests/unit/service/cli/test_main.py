@@ -79,6 +79,20 @@ def test_a_file_that_cannot_be_used_is_named_and_the_others_go_on(
     assert f"asr: {missing}: No such file or directory" in captured.err
 
 
+def test_hotwords_are_written_where_the_model_nearly_would_have(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", str(recording), "--drop", "0.5", "--hotwords", "Alpha,zebra"]) == 0
+    assert capsys.readouterr().out.startswith("Alpha bravo um delta")
+
+
+def test_hotwords_that_cannot_be_used_are_a_wrong_use(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", str(recording), "--hotwords", "x" * 65]) == 2
+    assert "expected hotwords of at most 64 characters, got one of 65" in capsys.readouterr().err
+
+
 def test_silence_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     silence = tmp_path / "silence.wav"
     silence.write_bytes(wav_bytes(2.0, peak=0.0))

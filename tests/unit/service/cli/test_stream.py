@@ -257,6 +257,12 @@ def test_the_dial_is_part_of_the_address() -> None:
     assert url.endswith("?sample_rate=16000&drop=0.5&policy=skip&max_drop=0.75")
 
 
+def test_hotwords_stand_in_the_address() -> None:
+    url = stream_url("http://host", DepthChoice(), ("Nguyen Van", "\u00d3 C"))
+
+    assert url.endswith("&hotwords=Nguyen+Van%2C%C3%93+C")
+
+
 @pytest.mark.parametrize("url", ["host:8000", "ftp://host", "http://", ""])
 def test_an_address_of_something_else_is_a_wrong_use(url: str) -> None:
     with pytest.raises(ParameterInvalid, match="expected a URL like http://"):
