@@ -122,7 +122,7 @@ def measured(
         memories = model.encoder.encode([samples], plan)
         draw = random.Random(f"{SEED} {utterance.id}")
         for length in LENGTHS:
-            asked = _list(utterance, words, length, draw)
+            asked = list_for(utterance, words, length, draw)
             for bonus in bonuses if length else bonuses[:1]:
                 tally = tallies.setdefault((utterance.set_name, bonus, length), Tally())
                 began_s = time.perf_counter()
@@ -142,9 +142,10 @@ def measured(
     return rows
 
 
-def _list(
+def list_for(
     utterance: Utterance, words: Sequence[str], length: int, draw: random.Random
 ) -> tuple[str, ...]:
+    """Give an utterance's list: what it says, and others up to a length."""
     said = set(normalise(utterance.reference).split())
     own = [word for word in words if normalise(word) in said]
     others = [word for word in words if word not in own]
