@@ -37,9 +37,10 @@ from service.streaming.commands import (
     StreamConfig,
 )
 from service.streaming.dial import Dial
-from service.streaming.events import ClosingReason, Done, Dropped, Event, FinalReason, Marked
+from service.streaming.events import ClosingReason, Done, Dropped, Event, FinalReason
 from service.streaming.feeding import HANG_SAMPLES, TAIL_SAMPLES, Feeding, Target, cut
 from service.streaming.inbox import Inbox
+from service.streaming.markers import Markers
 from service.streaming.measures import StreamMeasures
 from service.streaming.outbox import Outbox
 from service.streaming.pcm import PcmDecoder
@@ -124,7 +125,7 @@ class Session:
         self._num_opened = 0
         self._unheard: list[Samples] = []
         self._commands: list[Gap | Command] = []
-        self._markers: deque[tuple[int, str]] = deque()
+        self._markers = Markers()
         self._work: _Work | None = None
         self._closing: ClosingReason | None = None
         self._finished = False
@@ -306,8 +307,7 @@ class Session:
             case Flush():
                 self._close(self._segmenter.close(end), "flush", now_s)
             case Marker():
-                # The gate answers for whole frames; what is left of one would wait for more audio.
-                self._markers.append((end - end % GATE_FRAME_SAMPLES, command.id))
+                self._events += self._markers.add(end, command.id)
             case Stop():
                 self._close(self._segmenter.close(end), command.reason, now_s)
                 self._closing = command.reason
@@ -384,9 +384,9 @@ class Session:
         lag = self._progress.lag_due(covered, self._track.end, now_s)
         if lag is not None:
             self._events.append(lag)
-        while self._markers and self._markers[0][0] <= covered:
+        for reached in self._markers.reached(covered):
             self._progress.cover(covered, now_s)
-            self._events.append(Marked(self._markers.popleft()[1]))
+            self._events.append(reached)
         head = self._head
         kept_from = self._segmenter.silent_until - LEAD_SAMPLES
         self._track.forget_before(head.fed - TAIL_SAMPLES if head is not None else kept_from)
