@@ -28,6 +28,12 @@ OURS_ALONE = ("pool_RD", "give_RD")
 """Parameters that published models lack; they start as means and repeats."""
 
 
+IN_ONE_FILE = frozenset({"moonshine", "moonshine_streaming", "whisper"})
+"""Kinds whose weights are read from `model.safetensors` alone."""
+_POINTER = b"version https://git-lfs"
+"""How the file begins that git leaves in place of a large one."""
+
+
 def build_published(values: Mapping[str, Any], weights: Path) -> AnyModule:
     """Make a model of a published `config.json` and its weights.
 
@@ -40,6 +46,8 @@ def build_published(values: Mapping[str, Any], weights: Path) -> AnyModule:
         CheckpointError: the architecture is not one of ours, or the weights do not fit it.
     """
     kind = values.get("model_type")
+    if kind in IN_ONE_FILE:
+        _expect_weights(weights)
     try:
         if kind == "wavlm":
             return _wavlm(weights.parent)
@@ -62,6 +70,21 @@ def build_published(values: Mapping[str, Any], weights: Path) -> AnyModule:
     raise CheckpointError(
         f"expected a model_type of moonshine, moonshine_streaming, wavlm or whisper, got {kind!r}"
     )
+
+
+def _expect_weights(weights: Path) -> None:
+    folder = str(weights.parent)
+    if not weights.is_file():
+        raise CheckpointError(
+            f"expected one file {weights.name} in {folder!r}, got none; weights in parts or pickled "
+            f"become one by transformers' save_pretrained(..., max_shard_size='100GB')"
+        )
+    with weights.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise CheckpointError(
+                f"expected weights in {weights.name!r}, got a pointer to them; "
+                f"run `git lfs pull` in {folder!r}"
+            )
 
 
 def _wavlm(folder: Path) -> WavLM:

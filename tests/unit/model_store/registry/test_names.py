@@ -130,6 +130,7 @@ def test_a_folder_as_the_hub_holds_it_is_read(tmp_path: Path) -> None:
 
     checkpoint = published_checkpoint(tmp_path)
 
+    assert model_store.load(str(tmp_path)).num_layers == 3
     assert checkpoint.catalogue == PlanCatalogue.untuned(3)
     assert not checkpoint.model.training
     # Its greedy words are those of the original.
@@ -161,7 +162,7 @@ def greedy_tokens(model: SpeechModule, samples_BS: torch.Tensor, limit: int) -> 
     [
         ("{", r"expected JSON in 'config\.json'"),
         (json.dumps({"model_type": "wav2vec2"}), "expected the weights of a wav2vec2 model"),
-        (json.dumps({"model_type": "moonshine"}), "expected the weights of a moonshine model"),
+        (json.dumps({"model_type": "moonshine"}), r"expected one file model\.safetensors"),
     ],
 )
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path, config: str, message: str) -> None:
@@ -169,6 +170,33 @@ def test_a_folder_of_another_kind_is_refused(tmp_path: Path, config: str, messag
 
     with pytest.raises(CheckpointError, match=message):
         published_checkpoint(tmp_path)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize("kind", ["moonshine", "moonshine_streaming", "whisper"])
+def test_a_clone_without_its_large_files_says_how_to_fetch_them(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
+    (tmp_path / "model.safetensors").write_text(POINTER, encoding="utf-8")
+
+    with pytest.raises(CheckpointError, match=r"got a pointer to them; run `git lfs pull` in"):
+        model_store.load(str(tmp_path))
+
+
+def test_a_clone_whose_weights_lie_in_parts_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "moonshine"}', encoding="utf-8")
+    (tmp_path / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
+
+    with pytest.raises(CheckpointError, match=r"one file model\.safetensors in .*save_pretrained"):
+        model_store.load(str(tmp_path))
+
+
+def test_a_clone_without_weights_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "moonshine"}', encoding="utf-8")
+
+    with pytest.raises(CheckpointError, match=r"one file model\.safetensors in .*, got none"):
+        model_store.load(str(tmp_path))
 
 
 def test_a_folder_of_the_hub_without_a_config_is_refused(tmp_path: Path) -> None:
