@@ -45,6 +45,7 @@ def _engine(settings: Settings, model: str) -> Engine:
         num_threads=settings.engine_threads,
         cache=settings.engine_cache,
         fake_realtime_factor=settings.fake_realtime_factor,
+        device=settings.device,
     )
 
 

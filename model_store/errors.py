@@ -17,6 +17,7 @@ ModelStoreError
 |   |-- StreamingUnsupported           streaming_unsupported
 |   |-- RunConfigError                 run_config_invalid
 |   `-- HeldOutRefused                 held_out_in_training
+|-- DeviceMissing                      device_missing
 `-- CheckpointError                    checkpoint_invalid
     `-- ModelUnknown                   model_unknown
 """
@@ -128,6 +129,12 @@ class HeldOutRefused(CallerError):
     """A training manifest holds an utterance that is kept for evaluation."""
 
     code: ClassVar[str] = "held_out_in_training"
+
+
+class DeviceMissing(ModelStoreError):
+    """The device asked for is none of this machine's, or torch cannot use it."""
+
+    code: ClassVar[str] = "device_missing"
 
 
 class CheckpointError(ModelStoreError):

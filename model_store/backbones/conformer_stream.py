@@ -50,7 +50,7 @@ class FrontEndStream:
         assert isinstance(front_end.features, LogMel), "expected log-mel features"
         self._front_end = front_end
         self._features = front_end.features
-        self._samples_S = torch.zeros(0)
+        self._samples_S = front_end.conv1.weight.new_zeros(0, dtype=torch.float32)
         self._mel_MN: Tensor | None = None
         self._mirrored = False
         self._num_samples = 0
@@ -72,7 +72,7 @@ class FrontEndStream:
         if not frames:
             return new_MN.new_zeros(0, self._front_end.conv2.out_channels)
         read = (frames - 1) * FRAME_WINDOWS + RECEPTIVE_WINDOWS
-        places_B = torch.tensor([read])
+        places_B = torch.tensor([read], device=new_MN.device)
         x_1TD = self._front_end.convolved(self._mel_MN[:, :read].unsqueeze(0), places_B)
         self._mel_MN = self._mel_MN[:, frames * FRAME_WINDOWS :].clone()
         return x_1TD[0]
@@ -84,10 +84,10 @@ class FrontEndStream:
             total = int(self._front_end.num_windows(torch.tensor(self._num_samples)))
             wanted = (total - self._num_windows - 1) * HOP_SAMPLES + WINDOW_SAMPLES
             missing = max(0, wanted - len(self._samples_S))
-            self._samples_S = torch.cat([self._samples_S, torch.zeros(missing)])
+            self._samples_S = torch.cat([self._samples_S, self._samples_S.new_zeros(missing)])
         windows = (len(self._samples_S) - WINDOW_SAMPLES) // HOP_SAMPLES + 1
         if not self._mirrored or windows < 1:
-            return torch.zeros(self._front_end.conv1.in_channels, 0)
+            return self._samples_S.new_zeros(self._front_end.conv1.in_channels, 0)
         read = (windows - 1) * HOP_SAMPLES + WINDOW_SAMPLES
         mel_1MN = self._features.stream(self._samples_S[:read].unsqueeze(0))
         self._samples_S = self._samples_S[windows * HOP_SAMPLES :].clone()
@@ -98,7 +98,7 @@ class FrontEndStream:
         missing = MIRRORED_SAMPLES + 1 - len(self._samples_S)
         if missing > 0 and not ends:
             return
-        begin_S = torch.cat([self._samples_S, torch.zeros(max(0, missing))])
+        begin_S = torch.cat([self._samples_S, self._samples_S.new_zeros(max(0, missing))])
         mirror_S = begin_S[1 : MIRRORED_SAMPLES + 1].flip(0)
         self._samples_S = torch.cat([mirror_S, begin_S])
         self._mirrored = True
@@ -166,7 +166,8 @@ class ConformerStream:
         layers = range(model.num_layers)
         self.attention = [AttentionHistory(cache_dtype) for _ in layers]
         self._convolution = [ConvolutionHistory(model.config.kernel - 1) for _ in layers]
-        self._waiting_TD = torch.zeros(0, model.config.dim)
+        weight = model.encoder.front_end.conv1.weight
+        self._waiting_TD = weight.new_zeros(0, model.config.dim, dtype=torch.float32)
         self._skipped: tuple[bool, ...] | None = None
         self.num_frames = 0
 
@@ -210,7 +211,7 @@ class ConformerStream:
         self.check(plan)
         new_TD = self._front_end.push(samples_S, ends=ends)
         start = self.num_frames + len(self._waiting_TD)
-        position_T = torch.arange(start, start + len(new_TD))
+        position_T = torch.arange(start, start + len(new_TD), device=new_TD.device)
         placed_TD = new_TD + sinusoidal_positions(position_T, self._model.config.dim)
         self._waiting_TD = torch.cat([self._waiting_TD, placed_TD])
         chunks: list[Tensor] = []

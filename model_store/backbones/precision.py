@@ -16,9 +16,16 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def has_fast_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
-    """Tell whether this machine multiplies bfloat16 in hardware."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+    """Tell whether this machine multiplies bfloat16 in hardware; its GPU where there is one."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return multiplies_bfloat16(torch.device(kind), cpu_info)
+
+
+def multiplies_bfloat16(device: torch.device, cpu_info: Path = CPU_INFO) -> bool:
+    """Tell whether a device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        # Older GPUs say they support it and convert there and back.
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if not cpu_info.exists():
         return False
     flags = cpu_info.read_text(encoding="utf-8").split()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model_store.backbones.base import CtcModel
+from model_store.backbones.device import wait_for
 from model_store.decoding.reading import (
     SAMPLE_RATE_HZ,
     Decoded,
@@ -47,10 +48,14 @@ class CtcWindowDecoder:
     Args:
         model: any backbone that scores every frame.
         tokenizer: of the model.
+        device: where the model is; None for the processor.
     """
 
-    def __init__(self, model: CtcModel, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, model: CtcModel, tokenizer: Tokenizer, device: torch.device | None = None
+    ) -> None:
         self._model = model
+        self._device = device or torch.device("cpu")
         self._tokenizer = tokenizer
         self._frame_s = model.frame_samples / SAMPLE_RATE_HZ
 
@@ -79,7 +84,11 @@ class CtcWindowDecoder:
             samples_BS[row, : len(samples)] = torch.from_numpy(samples)
         started = time.perf_counter()
         with torch.inference_mode():
-            encoded = self._model.encode(samples_BS, torch.tensor(lengths), schedule, chunk_frames)
+            num_samples_B = torch.tensor(lengths, device=self._device)
+            encoded = self._model.encode(
+                samples_BS.to(self._device), num_samples_B, schedule, chunk_frames
+            )
+            wait_for(self._device)
             encoded_at = time.perf_counter()
             log_probs_BTV = self._model.log_probs(encoded.states_BTD).cpu()
         spelled = [

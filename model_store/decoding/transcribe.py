@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from model_store.backbones import SpeechModule
+from model_store.backbones.device import device_of, wait_for
 from model_store.decoding.alignment import AlignmentHeads
 from model_store.decoding.confidence import ConfidenceMap
 from model_store.decoding.greedy import decode_greedy
@@ -90,13 +91,16 @@ class WindowDecoder:
         depth: tuple[DepthSchedule, int | None],
         hotwords: Hotwords | None,
     ) -> Heard:
+        device = device_of(self._model)
         samples_BS = torch.zeros(len(windows), max(lengths))
         for row, samples in enumerate(windows):
             samples_BS[row, : len(samples)] = torch.from_numpy(samples)
         watched: Mapping[int, Sequence[int]] = self._heads.by_layer if self._heads else {}
         started = time.perf_counter()
         with torch.inference_mode():
-            encoded = self._model.encode(samples_BS, torch.tensor(lengths), *depth)
+            num_samples_B = torch.tensor(lengths, device=device)
+            encoded = self._model.encode(samples_BS.to(device), num_samples_B, *depth)
+        wait_for(device)
         encoded_at = time.perf_counter()
         end_token = self._model.config.end_token
         found = decode_greedy(self._model, encoded, max_tokens, end_token, watched, hotwords)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from model_store.backbones.device import device_of, wait_for
 from model_store.backbones.incremental import Chunk, EncoderState, IncrementalEncoder
 from model_store.backbones.moonshine import FRAME_SAMPLES, RECEPTIVE_SAMPLES, Moonshine
 from model_store.decoding.live import LiveModel, LiveTranscript
@@ -91,9 +92,10 @@ class TorchMachine:
     ) -> list[Tensor]:
         """Encode a chunk of each stream; give x_TD of each."""
         shares = zip(encoders, samples, plans, strict=True)
-        return self._encoder.step(
-            [Chunk(state, torch.from_numpy(taken), plan) for state, taken, plan in shares]
-        )
+        chunks = [Chunk(state, torch.from_numpy(taken), plan) for state, taken, plan in shares]
+        states = self._encoder.step(chunks)
+        wait_for(device_of(self._module))
+        return states
 
     def hear(self, decoders: Sequence[DecoderState], frames: Sequence[Tensor]) -> list[int]:
         """Pool what was encoded; give the pooled frames that each stream gained."""

@@ -16,6 +16,7 @@ import torch
 
 from model_store.backbones.conformer import Conformer
 from model_store.backbones.conformer_stream import ConformerStream, can_stream
+from model_store.backbones.device import wait_for
 from model_store.decoding.ctc import BestTokens, CtcWindowDecoder
 from model_store.decoding.live_step import LiveCost, LiveRequest, LiveResult
 from model_store.decoding.reading import SAMPLE_RATE_HZ, DecodedWord, Samples
@@ -76,6 +77,7 @@ class CtcLiveRecogniser:
             )
         self._model = model
         self._recogniser = recogniser
+        self._device = recogniser.device
         self._chunk_frames = chunk_frames
         self._decoder = CtcWindowDecoder(model, recogniser.tokenizer)
 
@@ -105,6 +107,7 @@ class CtcLiveRecogniser:
         utterance.samples.append(request.samples)
         started = time.perf_counter()
         self._encode(request, cost)
+        wait_for(self._device)
         cost.encode_s = time.perf_counter() - started
         audio_s = utterance.num_samples / SAMPLE_RATE_HZ
         encoded_s = min(audio_s, utterance.stream.num_frames * self._model.frame_s)
@@ -121,7 +124,7 @@ class CtcLiveRecogniser:
     def _encode(self, request: LiveRequest[CtcUtterance], cost: LiveCost) -> None:
         stream = request.utterance.stream
         first, before = stream.num_frames, stream.cached_rows
-        samples_S = torch.from_numpy(np.ascontiguousarray(request.samples))
+        samples_S = torch.from_numpy(np.ascontiguousarray(request.samples)).to(self._device)
         # Nothing was ever said: there is no frame to complete.
         ends = request.ends and request.utterance.num_samples > 0
         for states_TD in stream.push(samples_S, request.plan, ends=ends):

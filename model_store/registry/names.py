@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from model_store.backbones import AnyModule
+from model_store.backbones.device import DeviceName, choose_device
 from model_store.backbones.moonshine_streaming import LARGEST_OFFERED_STRIDE, MoonshineStreaming
 from model_store.backbones.published import build_published, published_heads
 from model_store.checkpoint import Checkpoint, load_checkpoint
@@ -16,7 +17,7 @@ from model_store.registry.recogniser import Recogniser
 DEFAULT_MODEL = "moonshine-base-elastic"
 
 
-def load(name: str = DEFAULT_MODEL) -> Recogniser:
+def load(name: str = DEFAULT_MODEL, *, device: DeviceName = "cpu") -> Recogniser:
     """Load a model by name.
 
     Args:
@@ -24,12 +25,14 @@ def load(name: str = DEFAULT_MODEL) -> Recogniser:
             identifier of the hub such as `UsefulSensors/moonshine-base`,
             `UsefulSensors/moonshine-streaming-tiny`, `openai/whisper-base` or any fine-tuned
             `WavLMForCTC` (extra `hub`). A folder may also be as the hub holds it.
+        device: where it runs; `auto` is the GPU where torch can use one.
 
     Raises:
         ModelUnknown: the name is none of these.
         CheckpointError: its files are damaged or missing.
+        DeviceMissing: a GPU is asked for where there is none.
     """
-    folder = Path(name)
+    place, folder = choose_device(device), Path(name)
     if name in shipped():
         folder = weights_folder() / name
     elif not folder.is_dir():
@@ -38,12 +41,12 @@ def load(name: str = DEFAULT_MODEL) -> Recogniser:
             raise ModelUnknown(
                 f"expected one of {known}, a folder, or an OWNER/NAME of the hub, got {name!r}"
             )
-        return Recogniser(name, _from_hub(name))
+        return Recogniser(name, _from_hub(name), device=place)
     if not (folder / "config.json").is_file():
         raise ModelUnknown(f"expected a checkpoint with a config.json in {name!r}, got none")
     published = _is_published(folder)
     checkpoint = published_checkpoint(folder) if published else load_checkpoint(folder)
-    return Recogniser(folder.resolve().name, checkpoint)
+    return Recogniser(folder.resolve().name, checkpoint, device=place)
 
 
 def shipped() -> list[str]:

@@ -10,10 +10,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from model_store.audio import AudioSource, SileroGate, SpeechGate, Window, cut_windows, open_audio
 from model_store.backbones import AnyModule, CtcModule, SpeechModule
-from model_store.backbones.precision import has_fast_bfloat16, to_bfloat16
+from model_store.backbones.device import device_of
+from model_store.backbones.precision import multiplies_bfloat16, to_bfloat16
 from model_store.checkpoint import Checkpoint
 from model_store.decoding.alignment import AlignmentHeads, alignment_heads
 from model_store.decoding.confidence import ConfidenceMap, confidence_map
@@ -70,23 +72,32 @@ class Recogniser:
         >>> print(model.transcribe("talk.flac", drop=0.5).text)
     """
 
-    def __init__(self, name: str, checkpoint: Checkpoint, precision: Precision = "auto") -> None:
+    def __init__(
+        self,
+        name: str,
+        checkpoint: Checkpoint,
+        precision: Precision = "auto",
+        device: torch.device | None = None,
+    ) -> None:
         """Wrap a checkpoint.
 
         Args:
             name: what it is called.
             checkpoint: its weights, which become this object's own, and plans.
-            precision: of the matrices; `auto` takes bfloat16 where the processor multiplies it.
+            precision: of the matrices; `auto` takes bfloat16 where the device multiplies it.
+            device: where the model runs; None for the processor.
 
         Raises:
             CheckpointError: its `tokenizer.json` is missing or damaged.
         """
         self.name = name
+        self.device = device or torch.device("cpu")
         if precision == "auto":
-            precision = "bfloat16" if has_fast_bfloat16() else "float32"
+            precision = "bfloat16" if multiplies_bfloat16(self.device) else "float32"
         self.precision: Precision = precision
         if precision == "bfloat16":
             to_bfloat16(checkpoint.module)
+        checkpoint.module.to(self.device)
         self.catalogue: PlanCatalogue = checkpoint.catalogue
         self.backbone: AnyModule = checkpoint.module
         self.heads = heads = alignment_heads(checkpoint.decoding)
@@ -236,7 +247,7 @@ def _window_decoder(
     confidence: ConfidenceMap | None,
 ) -> WindowDecoder | CtcWindowDecoder:
     if isinstance(model, CtcModule):
-        return CtcWindowDecoder(model, tokenizer)
+        return CtcWindowDecoder(model, tokenizer, device_of(model))
     return WindowDecoder(model, tokenizer, heads, confidence=confidence)
 
 

@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import TextIO
 
-from service.engine import EngineName, choose_engine
+from service.engine import DeviceName, EngineName, choose_engine
 
 
 def run(
-    engine: EngineName, model: str, cache: Path, out: TextIO, *, every_processor: bool = False
+    engine: EngineName,
+    model: str,
+    cache: Path,
+    out: TextIO,
+    *,
+    every_processor: bool = False,
+    device: DeviceName = "auto",
 ) -> int:
     """Build the int8 files of a model, where they are missing or damaged.
 
@@ -17,6 +23,7 @@ def run(
         cache: where what is built is kept.
         out: takes the folders that hold it, one a line.
         every_processor: for all that may come, as an image needs it, not for this machine's alone.
+        device: as `create_engine` takes it; the torch engine has nothing to build.
 
     Returns:
         0.
@@ -24,7 +31,7 @@ def run(
     Raises:
         ModelUnusable: the model cannot be read, or not by this engine.
     """
-    chosen = choose_engine(model) if engine == "auto" else engine
+    chosen = choose_engine(model, device) if engine == "auto" else engine
     if chosen != "onnx":
         out.write(f"the engine {chosen} has nothing to build\n")
         return 0

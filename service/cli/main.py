@@ -107,6 +107,7 @@ def _build_engine(parsed: argparse.Namespace) -> int:
         settings.engine_cache,
         sys.stdout,
         every_processor=parsed.every_processor,
+        device=settings.device,
     )
 
 
@@ -119,6 +120,7 @@ def _engine(settings: "Settings") -> "Engine":
         num_threads=settings.engine_threads,
         cache=settings.engine_cache,
         fake_realtime_factor=settings.fake_realtime_factor,
+        device=settings.device,
     )
 
 

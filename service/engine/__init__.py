@@ -7,10 +7,17 @@ from typing import Literal
 from service.engine.base import Engine
 
 EngineName = Literal["auto", "onnx", "torch", "fake"]
+DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 def create_engine(
-    name: EngineName, *, model: str, num_threads: int, cache: Path, fake_realtime_factor: float
+    name: EngineName,
+    *,
+    model: str,
+    num_threads: int,
+    cache: Path,
+    fake_realtime_factor: float,
+    device: DeviceName = "auto",
 ) -> Engine:
     """Build the engine that the settings name; nothing is loaded yet.
 
@@ -20,8 +27,9 @@ def create_engine(
         num_threads: threads one step of the engine may use.
         cache: where an engine keeps what it builds.
         fake_realtime_factor: how slow the fake engine makes itself.
+        device: where the torch engine runs; `auto` is the GPU where torch can use one.
     """
-    chosen = choose_engine(model) if name == "auto" else name
+    chosen = choose_engine(model, device) if name == "auto" else name
     if chosen == "fake":
         from service.engine.fake import FakeEngine
 
@@ -33,10 +41,10 @@ def create_engine(
     # Imported here, because nobody should pay for torch who serves without it.
     from service.engine.torch_engine import create_torch_engine
 
-    return create_torch_engine(model, num_threads=num_threads)
+    return create_torch_engine(model, num_threads=num_threads, device=device)
 
 
-def choose_engine(model: str) -> Literal["onnx", "torch"]:
+def choose_engine(model: str, device: DeviceName = "auto") -> Literal["onnx", "torch"]:
     """Say which engine `auto` is for a model.
 
     The int8 engine where there is no GPU, the processor multiplies bytes, and the model is one
@@ -44,7 +52,10 @@ def choose_engine(model: str) -> Literal["onnx", "torch"]:
 
     Args:
         model: as `create_engine` takes it.
+        device: too; whoever asks for the GPU gets torch, and with `cpu` a GPU counts for nothing.
     """
+    if device == "cuda":
+        return "torch"
     if find_spec("torch") is None:
         return "onnx"
     if find_spec("onnxruntime") is None or find_spec("onnx") is None:
@@ -52,4 +63,4 @@ def choose_engine(model: str) -> Literal["onnx", "torch"]:
     # Imported here, because a fake engine needs none of it.
     from service.engine.onnx import runs_well
 
-    return "onnx" if runs_well(model) else "torch"
+    return "onnx" if runs_well(model, beside_gpu=device == "cpu") else "torch"

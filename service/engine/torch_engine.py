@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 
@@ -50,6 +50,7 @@ TRANSLATIONS: Mapping[type[model_errors.ModelStoreError], type[errors.ServiceErr
     model_errors.PlanInvalid: errors.PlanInvalid,
     model_errors.DepthRefused: errors.DepthRefused,
     model_errors.StreamingUnsupported: errors.StreamingUnsupported,
+    model_errors.DeviceMissing: errors.ModelUnusable,
     model_errors.CheckpointError: errors.ModelUnusable,
     model_errors.ModelUnknown: errors.ModelUnusable,
 }
@@ -246,8 +247,9 @@ class TorchEngine:
         return GateListener(self._gate.listen())
 
     def listen(self, inputs: Sequence[ListenInput]) -> Sequence[Samples]:
-        """Ask the gate."""
-        return listen_to_streams(inputs)
+        """Ask the gate about all streams in one call."""
+        assert self._gate is not None, "load comes first"
+        return listen_to_streams(self._gate, inputs)
 
     def _streaming(self) -> LiveModel:
         if self._live is None:
@@ -265,7 +267,9 @@ class TorchEngine:
         return self._model
 
 
-def create_torch_engine(model: str, *, num_threads: int) -> TorchEngine:
+def create_torch_engine(
+    model: str, *, num_threads: int, device: Literal["auto", "cpu", "cuda"] = "auto"
+) -> TorchEngine:
     """Build the engine for a model's name; torch is imported when it loads."""
 
     def load_model() -> LoadedModel:
@@ -274,7 +278,9 @@ def create_torch_engine(model: str, *, num_threads: int) -> TorchEngine:
         import model_store
 
         torch.set_num_threads(num_threads)
-        return model_store.load(model)
+        loaded = model_store.load(model, device=device)
+        logger.info("%s runs on %s in %s", loaded.name, loaded.device, loaded.precision)
+        return loaded
 
     def open_gate() -> SpeechGate:
         from model_store.audio import SileroGate

@@ -62,13 +62,18 @@ def build_onnx_engine(
         return tuple(ensure_built(checkpoint, cache, numerics) for numerics in wanted)
 
 
-def runs_well(model: str) -> bool:
-    """Say whether this machine and a model are what the engine is for; reads no weights."""
+def runs_well(model: str, *, beside_gpu: bool = False) -> bool:
+    """Say whether this machine and a model are what the engine is for; reads no weights.
+
+    Args:
+        model: shipped weights or a folder.
+        beside_gpu: a GPU that is there is not to be used.
+    """
     from model_store.errors import ModelStoreError
     from service.engine.onnx.checkpoint import open_checkpoint
     from service.engine.onnx.processor import has_gpu, read_processor
 
-    if has_gpu() or not read_processor().int8_dot_products:
+    if (has_gpu() and not beside_gpu) or not read_processor().int8_dot_products:
         return False
     try:
         open_checkpoint(model)

@@ -96,6 +96,15 @@ def test_what_does_not_fit_is_refused(
         read_settings()
 
 
+@pytest.mark.parametrize("engine", ["onnx", "fake"])
+def test_only_torch_runs_on_a_gpu(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASR_DEVICE", "cuda")
+
+    with pytest.raises(SettingsInvalid, match=f"torch for device cuda, got {engine}"):
+        read_settings(engine=engine)
+    assert read_settings(engine="auto").device == "cuda"
+
+
 def test_lists_stand_between_commas_or_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASR_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1 ::1,*")
 

@@ -141,6 +141,15 @@ def test_auto_is_torch_elsewhere(
     assert choose_engine(str(folder)) == "torch"
 
 
+def test_the_device_asked_for_decides_before_the_processor(
+    folder: Path, machine: Callable[..., None]
+) -> None:
+    machine(gpu=True)
+    assert choose_engine(str(folder), "cpu") == "onnx"
+    machine()
+    assert choose_engine(str(folder), "cuda") == "torch"
+
+
 def test_auto_is_torch_for_a_model_of_another_backbone(
     tmp_path: Path, machine: Callable[..., None]
 ) -> None:
