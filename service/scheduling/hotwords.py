@@ -29,7 +29,7 @@ def checked_hotwords(words: Iterable[str]) -> tuple[str, ...]:
         HotwordInvalid: one is too long, or holds what no text has.
         HotwordsTooMany: there are more of them, or of their letters, than are taken.
     """
-    kept = tuple(dict.fromkeys(filter(None, map(_checked, words))))
+    kept = tuple(dict.fromkeys(text for word in words if (text := _checked(word))))
     if len(kept) > MAX_HOTWORDS:
         raise HotwordsTooMany(f"expected at most {MAX_HOTWORDS} hotwords, got {len(kept)}")
     num_bytes = sum(len(word.encode()) for word in kept)
