@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from model_store.audio import FRAME_SAMPLES
+from model_store.audio import FRAME_SAMPLES, Listener
 from model_store.depth import DepthPlan, PlanCatalogue
 from service.engine.torch_engine import TorchEngine
 
@@ -56,6 +56,11 @@ class LoudGate:
 
     def listen(self) -> "LoudListener":
         return LoudListener()
+
+    def push_together(
+        self, listeners: Sequence[Listener], samples: Sequence[Samples]
+    ) -> list[Samples]:
+        return [one.push(pushed) for one, pushed in zip(listeners, samples, strict=True)]
 
 
 class LoudListener:

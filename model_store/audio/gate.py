@@ -5,7 +5,7 @@ probabilities are Silero VAD's, 32 ms a frame, after the level has been brought 
 peaks at -35 dBFS counts as much as speech close to the microphone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Protocol, TypeAlias, cast
 
@@ -26,6 +26,9 @@ HOLD = 0.35
 _MIN_PAUSE_FRAMES = 4  # a stop consonant is shorter than 128 ms
 _MIN_ONSET_FRAMES = 3  # 96 ms: the shortest words are longer, most knocks are not
 
+CALL_FRAMES = 512
+"""Frames of one call of the graph, 16 s; bounds its memory."""
+
 
 class Listener(Protocol):
     """Hears one recording from its start, in pieces of any length."""
@@ -44,6 +47,12 @@ class SpeechGate(Protocol):
 
     def listen(self) -> Listener:
         """Start on a new recording."""
+        ...
+
+    def push_together(
+        self, listeners: Sequence[Listener], samples: Sequence[Samples]
+    ) -> list[Samples]:
+        """Push to several listeners of this gate, each at most once; what each would return."""
         ...
 
 
@@ -66,10 +75,11 @@ def has_speech(gate: SpeechGate, samples: Samples) -> bool:
 
 
 class SileroGate:
-    """Silero VAD 6.2 by ONNX Runtime, one thread, many frames a call.
+    """Silero VAD 6.2 by ONNX Runtime, one thread, all frames of many recordings a call.
 
     Source: https://github.com/snakers4/silero-vad, release 6.2.3, MIT, the sequence graph of pull
-    request 784: equal to the frame-by-frame graph bit for bit at 0.45 of its cost.
+    request 784, rewritten for many recordings by `model_store.recipes.batch_gate`: probabilities
+    within 1e-5 of the published graph's at a third of its cost.
     """
 
     def __init__(self) -> None:
@@ -79,7 +89,8 @@ class SileroGate:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        graph = files("model_store.audio").joinpath("silero_vad_16k_sequence.onnx").read_bytes()
+        options.enable_mem_pattern = False  # a plan of memory is kept for every shape of inputs
+        graph = files("model_store.audio").joinpath("silero_vad_16k_streams.onnx").read_bytes()
         self._session = onnxruntime.InferenceSession(
             graph, sess_options=options, providers=["CPUExecutionProvider"]
         )
@@ -88,38 +99,74 @@ class SileroGate:
         """Start on a new recording."""
         return SileroListener(self)
 
-    def run(
-        self, frames: Samples, hidden: Samples, cell: Samples
-    ) -> tuple[Samples, Samples, Samples]:
-        """Run the graph.
+    def push_together(
+        self, listeners: Sequence[Listener], samples: Sequence[Samples]
+    ) -> list[Samples]:
+        """Push to several listeners of this gate, each at most once; what each would return."""
+        ours = [listener for listener in listeners if isinstance(listener, SileroListener)]
+        assert len(ours) == len(listeners), "expected listeners of this gate"
+        frames = [one.take(pushed) for one, pushed in zip(ours, samples, strict=True)]
+        found: list[list[Samples]] = [[] for _ in ours]
+        done = 0
+        while left := [place for place, rows in enumerate(frames) if len(rows) > done]:
+            # Who has few frames is filled up to who has most: no further than a call is long.
+            quota = max(1, CALL_FRAMES // len(left))
+            turn = [frames[place][done : done + quota] for place in left]
+            answers = self._run([ours[place] for place in left], turn)
+            for place, values in zip(left, answers, strict=True):
+                found[place].append(values)
+            done += quota
+        return [np.concatenate([np.zeros(0, np.float32), *parts]) for parts in found]
 
-        Shapes: frames (N, 64 + 512), hidden and cell (1, 1, 128) -> (N,), (1, 1, 128) twice
-        """
-        inputs = {"input": frames, "h": hidden, "c": cell}
-        outputs = self._session.run(["speech_probs", "hn", "cn"], inputs)
-        return cast("tuple[Samples, Samples, Samples]", tuple(outputs))
+    def _run(
+        self, listeners: Sequence["SileroListener"], frames: Sequence[Samples]
+    ) -> list[Samples]:
+        """Run the graph over (N, 64 + 512) frames of each listener, which go on from their state."""
+        levelled = [
+            one.level.raise_quiet(rows) for one, rows in zip(listeners, frames, strict=True)
+        ]
+        lengths_B = np.array([len(rows) for rows in levelled], np.int32)
+        time_T1 = np.arange(lengths_B.max())[:, None]
+        there_TB = time_T1 < lengths_B
+        order_TB = np.where(there_TB, np.cumsum(lengths_B) - lengths_B + time_T1, 0)
+        place_N = np.flatnonzero(there_TB)[np.argsort(order_TB[there_TB])]
+        inputs = {
+            "input": np.concatenate(levelled),
+            "order": order_TB,
+            "lengths": lengths_B,
+            "place": place_N,
+            "h": np.concatenate([one.hidden for one in listeners], axis=1),
+            "c": np.concatenate([one.cell for one in listeners], axis=1),
+        }
+        values_N, hidden, cell = cast(
+            "tuple[Samples, Samples, Samples]",
+            tuple(self._session.run(["speech_probs", "hn", "cn"], inputs)),
+        )
+        for place, one in enumerate(listeners):
+            one.hidden, one.cell = hidden[:, place : place + 1], cell[:, place : place + 1]
+        return np.split(values_N, np.cumsum(lengths_B)[:-1])
 
 
 class SileroListener:
     """The state of one recording: the graph's, the level's, and samples short of a frame.
 
-    The result does not depend on how the recording was cut into pushes.
+    The result does not depend on how the recording was cut into pushes, nor on who is pushed to
+    beside it.
     """
 
     _CONTEXT_SAMPLES = 64  # the graph reads the end of the previous frame before each frame
-    _CALL_FRAMES = 512  # 16 s; bounds the memory of a call
 
     def __init__(self, gate: SileroGate) -> None:
         self._gate = gate
-        self._hidden = np.zeros((1, 1, 128), np.float32)
-        self._cell = np.zeros((1, 1, 128), np.float32)
-        self._level = _Level()
+        self.hidden = np.zeros((1, 1, 128), np.float32)
+        self.cell = np.zeros((1, 1, 128), np.float32)
+        self.level = _Level()
         self._rest = np.zeros(self._CONTEXT_SAMPLES, np.float32)
         """The context of the next frame and what there is of that frame."""
 
     def push(self, samples: Samples) -> Samples:
         """Return the probability of speech of each frame that these samples complete."""
-        return np.concatenate([np.zeros(0, np.float32), *self._calls(samples)])
+        return self._gate.push_together([self], [samples])[0]
 
     def finish(self) -> Samples:
         """Return that of the last frame, completed with silence; nothing if none was begun."""
@@ -128,18 +175,15 @@ class SileroListener:
             return np.zeros(0, np.float32)
         return self.push(np.zeros(FRAME_SAMPLES - num_begun, np.float32))
 
-    def _calls(self, samples: Samples) -> Iterator[Samples]:
+    def take(self, samples: Samples) -> Samples:
+        """Give the frames that these samples complete, (N, 64 + 512), and keep what is left."""
         samples = np.concatenate([self._rest, samples])
         num_frames = (len(samples) - self._CONTEXT_SAMPLES) // FRAME_SAMPLES
         self._rest = samples[num_frames * FRAME_SAMPLES :].copy()
         if not num_frames:
-            return
+            return np.zeros((0, self._CONTEXT_SAMPLES + FRAME_SAMPLES), np.float32)
         width = self._CONTEXT_SAMPLES + FRAME_SAMPLES
-        frames = np.lib.stride_tricks.sliding_window_view(samples, width)[::FRAME_SAMPLES]
-        for start in range(0, num_frames, self._CALL_FRAMES):
-            levelled = self._level.raise_quiet(frames[start : start + self._CALL_FRAMES])
-            values, self._hidden, self._cell = self._gate.run(levelled, self._hidden, self._cell)
-            yield values.reshape(-1)
+        return np.lib.stride_tricks.sliding_window_view(samples, width)[::FRAME_SAMPLES]
 
 
 class _Level:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from model_store.audio import Listener
+from model_store.audio import Listener, SpeechGate
 from model_store.decoding.live_step import LiveRequest, LiveResult
 from model_store.depth import DepthPlan
 from service.engine.base import (
@@ -59,13 +59,13 @@ def step_streams(model: LiveModel, inputs: Sequence[LiveInput]) -> list[LiveOutp
     return [_output(result) for result in model.step(requests)]
 
 
-def listen_to_streams(inputs: Sequence[ListenInput]) -> list[Samples]:
-    """Ask the gate about each stream; its graph keeps one state a call, so one after the other."""
-    found: list[Samples] = []
+def listen_to_streams(gate: SpeechGate, inputs: Sequence[ListenInput]) -> list[Samples]:
+    """Ask the gate about all streams together."""
+    listeners: list[Listener] = []
     for one in inputs:
         assert isinstance(one.listener, GateListener), "expected a listener of this engine"
-        found.append(one.listener.listener.push(one.samples))
-    return found
+        listeners.append(one.listener.listener)
+    return gate.push_together(listeners, [one.samples for one in inputs])
 
 
 def _output(result: LiveResult) -> LiveOutput:

@@ -138,9 +138,52 @@ def test_spans_are_ordered_apart_and_inside(values: list[float]) -> None:
     assert all(after[0] - before[1] >= 4 for before, after in pairwise(spans))
 
 
-def test_the_graph_is_the_published_one() -> None:
-    graph = files("model_store.audio").joinpath("silero_vad_16k_sequence.onnx").read_bytes()
+def test_the_graph_is_what_the_recipe_made() -> None:
+    graph = files("model_store.audio").joinpath("silero_vad_16k_streams.onnx").read_bytes()
 
     assert hashlib.sha256(graph).hexdigest() == (
-        "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
+        "dc0f8e7e10dda06b7dad159034db14e502b26b47ca7df7acec21a7605c7c8a63"
     )
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    cuts=st.lists(st.lists(st.integers(0, 9_000), min_size=1, max_size=4), min_size=1, max_size=5)
+)
+def test_who_is_pushed_to_beside_a_recording_makes_no_difference(
+    gate: SileroGate, speech: Samples, cuts: list[list[int]]
+) -> None:
+    sounds = [np.roll(speech, 4_000 * place)[: sum(sizes)] for place, sizes in enumerate(cuts)]
+    alone = [gate.listen().push(sound) for sound in sounds]
+
+    listeners = [gate.listen() for _ in cuts]
+    heard: list[list[Samples]] = [[] for _ in cuts]
+    for turn in range(max(map(len, cuts))):
+        due = [place for place, sizes in enumerate(cuts) if turn < len(sizes)]
+        starts = [sum(cuts[place][:turn]) for place in due]
+        pieces = [
+            sounds[place][start : start + cuts[place][turn]]
+            for place, start in zip(due, starts, strict=True)
+        ]
+        answers = gate.push_together([listeners[place] for place in due], pieces)
+        for place, answer in zip(due, answers, strict=True):
+            heard[place].append(answer)
+
+    for mine, expected in zip(heard, alone, strict=True):
+        np.testing.assert_allclose(np.concatenate(mine), expected, atol=1e-5)
+
+
+def test_a_long_push_beside_short_ones_takes_calls_of_bounded_length(
+    gate: SileroGate, speech: Samples
+) -> None:
+    long, short = np.tile(speech, 12), speech[: 3 * FRAME_SAMPLES]
+    alone = gate.listen().push(long)
+
+    together = gate.push_together([gate.listen() for _ in range(9)], [long, *[short] * 8])
+
+    np.testing.assert_allclose(together[0], alone, atol=1e-5)
+    assert [len(answer) for answer in together[1:]] == [3] * 8
+
+
+def test_nobody_to_push_to_is_no_call(gate: SileroGate) -> None:
+    assert gate.push_together([], []) == []

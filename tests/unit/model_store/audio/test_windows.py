@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ, SileroGate, Window, cut_windows
+from model_store.audio import (
+    FRAME_SAMPLES,
+    SAMPLE_RATE_HZ,
+    Listener,
+    SileroGate,
+    Window,
+    cut_windows,
+)
 from model_store.audio.gate import FRAME_S
 from tests.audio_kit import Samples, babble, noise, silence
 
@@ -19,6 +26,11 @@ class LoudnessGate:
 
     def listen(self) -> "LoudnessListener":
         return LoudnessListener()
+
+    def push_together(
+        self, listeners: Sequence[Listener], samples: Sequence[Samples]
+    ) -> list[Samples]:
+        return [one.push(pushed) for one, pushed in zip(listeners, samples, strict=True)]
 
 
 class LoudnessListener:
