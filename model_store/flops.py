@@ -113,8 +113,12 @@ def layer_flops(sizes: ModelSizes, rows: int) -> int:
 def memory_flops(sizes: ModelSizes, num_samples: int) -> int:
     """The decoder's keys and values of the encoder's states, brought to its channels first."""
     memory = -(-sizes.num_frames(num_samples) // sizes.memory_pool)
-    bridge = sizes.dim * sizes.decoder_channels if sizes.decoder_dim != sizes.dim else 0
-    return 2 * memory * (sizes.decoder_layers * 2 * sizes.decoder_dim**2 + bridge)
+    return 2 * memory * (sizes.decoder_layers * 2 * sizes.decoder_dim**2 + _bridge(sizes))
+
+
+def _bridge(sizes: ModelSizes) -> int:
+    """Multiply-adds that bring a pooled state to the decoder's channels."""
+    return sizes.dim * sizes.decoder_channels if sizes.decoder_dim != sizes.dim else 0
 
 
 def decoder_flops(sizes: ModelSizes, num_samples: int, steps: int) -> int:
@@ -182,7 +186,7 @@ def live_decoder_flops(sizes: ModelSizes, new_rows: int, calls: Iterable[Decoder
 
     A call's attention is dense: every new token scores all tokens that are in the cache after it.
     """
-    total = new_rows * sizes.decoder_layers * 2 * sizes.decoder_dim**2
+    total = new_rows * (sizes.decoder_layers * 2 * sizes.decoder_dim**2 + _bridge(sizes))
     linear = 6 * sizes.decoder_dim**2 + sizes.decoder_mlp_multiply_adds
     for call in calls:
         attention = 2 * (call.tokens + call.rows) * sizes.decoder_dim
@@ -194,15 +198,25 @@ def live_decoder_flops(sizes: ModelSizes, new_rows: int, calls: Iterable[Decoder
 
 @dataclass(frozen=True, slots=True)
 class LiveCosts:
-    """What live streams of a model cost; see `decoding.live_runner.LiveFormula`."""
+    """What live streams of a model cost; see `decoding.live_runner.LiveFormula`.
+
+    Args:
+        sizes: of the model.
+        reach_frames: by layer, how far a row hears, before and after itself together; empty where
+            every row hears all before it.
+    """
 
     sizes: ModelSizes
+    reach_frames: tuple[int, ...] = ()
 
     def chunk(
         self, plan: DepthPlan, first_frame: int, num_frames: int, cached_rows: Sequence[int]
     ) -> int:
         """Count front end and layers over one chunk."""
         front_end = live_front_end_flops(self.sizes, first_frame, num_frames)
+        if self.reach_frames:
+            triples = zip(cached_rows, self.reach_frames, plan.strides, strict=True)
+            cached_rows = [min(rows, -(-reach // max(1, by))) for rows, reach, by in triples]
         return front_end + chunk_flops(self.sizes, plan, num_frames, cached_rows)
 
     def decoder(self, new_rows: int, calls: Sequence[DecoderCall]) -> int:

@@ -9,7 +9,7 @@ import functools
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
@@ -109,13 +109,13 @@ def _moved(index: Any) -> Any:
 def second_device() -> torch.device:
     """Give the device, known to torch from the first call on."""
     backend_registration._setup_privateuseone_for_python_backend(NAME, _Device())
-    _library().fallback(_compute_plainly, "PrivateUse1")
+    _operations().fallback(_compute_plainly, "PrivateUse1")
     return torch.device(NAME, 0)
 
 
 @functools.cache
-def _library() -> torch.library.Library:
-    return torch.library.Library("_", "IMPL")
+def _operations() -> library.Library:
+    return library.Library("_", "IMPL")
 
 
 def _compute_plainly(func: Any, *args: Any, **kwargs: Any) -> Any:

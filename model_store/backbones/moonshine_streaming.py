@@ -171,11 +171,23 @@ class Decoder(nn.Module):
         Raises:
             AudioTooLong: there are more frames than positions.
         """
-        num_frames, positions = encoded.states_BTD.shape[1], self.position_TD.shape[0]
-        if num_frames > positions:
+        placed_BTD = self.place(encoded.states_BTD, 0)
+        return self.pool_placed(EncoderStates(placed_BTD, encoded.num_frames_B))
+
+    def place(self, states_BTD: Tensor, first_frame: int) -> Tensor:
+        """Add to encoder frames the positions from `first_frame` on.
+
+        Raises:
+            AudioTooLong: there are more frames than positions.
+        """
+        end, positions = first_frame + states_BTD.shape[1], self.position_TD.shape[0]
+        if end > positions:
             raise AudioTooLong(positions * FRAME_SAMPLES / SAMPLE_RATE_HZ)
-        placed_BTD = encoded.states_BTD + self.position_TD[:num_frames]
-        pooled = pool_memory(placed_BTD, encoded.num_frames_B, self.pool_RD)
+        return states_BTD + self.position_TD[first_frame:end]
+
+    def pool_placed(self, placed: EncoderStates) -> PooledStates:
+        """Average and bring to the decoder's channels frames that have their positions."""
+        pooled = pool_memory(placed.states_BTD, placed.num_frames_B, self.pool_RD)
         if self.bridge is None:
             return pooled
         return PooledStates(self.bridge(pooled.states_BPD), pooled.num_rows_B)

@@ -60,6 +60,21 @@ class LiveEncoder:
         """Memory that the stream holds between two calls, what lies behind cut tensors included."""
         return self._front_end.num_bytes + sum(layer.num_bytes for layer in self._layers)
 
+    @property
+    def num_frames(self) -> int:
+        """Frames that came in; the last of them may still wait for what they hear."""
+        return self._front_end.num_frames
+
+    @property
+    def plan(self) -> DepthPlan:
+        """The one that holds for the frames that come next."""
+        return self._schedule.parts[-1][1]
+
+    @property
+    def kept_rows(self) -> list[int]:
+        """By layer, the rows whose keys and values are kept."""
+        return [layer.kept_rows for layer in self._layers]
+
     def change(self, plan: DepthPlan) -> int:
         """Go on with another plan; give the first frame it holds for.
 
@@ -177,6 +192,11 @@ class _LiveLayer:
         return self._given_on + self._frames_BND.shape[1]
 
     @property
+    def kept_rows(self) -> int:
+        """Rows in reach."""
+        return self._key_BHLK.shape[2]
+
+    @property
     def num_bytes(self) -> int:
         held = (self._frames_BND, self._row_BGD, self._query_BHGK, self._key_BHLK, self._value_BHLK)
         return _held(*held, self._keys.first_G, self._keys.last_G)
@@ -265,6 +285,7 @@ class _SkippedLayer:
     """A layer that does not run: its bypass, which waits for nothing."""
 
     num_bytes = 0
+    kept_rows = 0
 
     def __init__(self, layer: ElasticLayer) -> None:
         self._bypass = layer.bypass

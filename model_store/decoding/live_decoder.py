@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model_store.backbones.attention import CrossAttention, pool_memory
+from model_store.backbones.attention import CrossAttention, PooledStates
+from model_store.backbones.base import EncoderStates
 from model_store.backbones.blocks import DecoderBlock
 from model_store.backbones.moonshine import Moonshine
+from model_store.backbones.moonshine_streaming import MoonshineStreaming
 from model_store.decoding.greedy import logprobs_of
 from model_store.decoding.hotwords import Floats, Ints
 from model_store.decoding.live import (
@@ -54,10 +56,17 @@ class LiveDecoder:
     Args:
         model: whose decoder it is.
         watched: alignment heads by layer.
+        pool: makes of frames what the decoder hears.
     """
 
-    def __init__(self, model: Moonshine, watched: Mapping[int, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        model: Moonshine | MoonshineStreaming,
+        watched: Mapping[int, Sequence[int]],
+        pool: Callable[[EncoderStates], PooledStates],
+    ) -> None:
         self._model = model
+        self._pool = pool
         self._watched = watched
         blocks = [layer for layer in model.decoder.layers if isinstance(layer, DecoderBlock)]
         self._cross: list[CrossAttention] = [block.cross for block in blocks]
@@ -85,7 +94,7 @@ class LiveDecoder:
             return rows
         frames_1TD = torch.cat(whole).unsqueeze(0)
         num_frames = torch.tensor([frames_1TD.shape[1]], device=frames_1TD.device)
-        pooled = pool_memory(frames_1TD, num_frames, self._model.decoder.pool_RD)
+        pooled = self._pool(EncoderStates(frames_1TD, num_frames))
         for layer, cross in enumerate(self._cross):
             key_HPK, value_HPK = (both[0] for both in cross.keys_values(pooled.states_BPD))
             pieces = zip(states, key_HPK.split(rows, 1), value_HPK.split(rows, 1), strict=True)

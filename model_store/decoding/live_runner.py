@@ -57,8 +57,8 @@ class LiveMachine(Protocol[Encoder, Decoder]):
         """Take in what was encoded; give the pooled frames that each stream gained."""
         ...
 
-    def complete(self, decoders: Sequence[Decoder]) -> list[int]:
-        """Complete the last group of frames of streams that end; give what each gained."""
+    def complete(self, encoders: Sequence[Encoder], decoders: Sequence[Decoder]) -> list[int]:
+        """Bring streams to their end: frames that waited, and the last group; give what each gained."""
         ...
 
     def write(
@@ -206,7 +206,8 @@ class LiveRunner(Generic[Encoder, Decoder]):
 
     def _close(self, ending: Sequence[Share[Encoder, Decoder]]) -> None:
         """Complete the last group of frames of each stream that ends."""
-        rows = self._machine.complete([r.utterance.decoder for r, _ in ending])
+        streams = [r.utterance for r, _ in ending]
+        rows = self._machine.complete([s.encoder for s in streams], [s.decoder for s in streams])
         for (_, cost), gained in zip(ending, rows, strict=True):
             cost.add(self._parts.formula.decoder(gained, ()))
 

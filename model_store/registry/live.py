@@ -1,34 +1,33 @@
-"""Live utterances on torch: what runs their tensors, and the model's parts around it.
+"""Live utterances on torch: a model's parts around the machine that runs its tensors."""
 
-Dimensions: T = frames, D = channels.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
 
-from model_store.backbones.device import device_of, wait_for
-from model_store.backbones.incremental import Chunk, EncoderState, IncrementalEncoder
+from model_store.backbones import moonshine_streaming as windowed
 from model_store.backbones.moonshine import FRAME_SAMPLES, RECEPTIVE_SAMPLES, Moonshine
+from model_store.backbones.moonshine_streaming import MoonshineStreaming
 from model_store.decoding.live import LiveModel, LiveTranscript
 from model_store.decoding.live_cache import TranscriptMemory
-from model_store.decoding.live_decoder import DecoderState, LiveDecoder
-from model_store.decoding.live_runner import CHUNK_FRAMES, LiveParts, LiveRunner
+from model_store.decoding.live_decoder import DecoderState
+from model_store.decoding.live_runner import CHUNK_FRAMES, LiveMachine, LiveParts, LiveRunner
 from model_store.decoding.live_step import LiveRequest, LiveResult
-from model_store.decoding.live_utterance import Framing, Samples
+from model_store.decoding.live_utterance import Framing
 from model_store.decoding.live_utterance import LiveUtterance as Utterance
-from model_store.decoding.reading import TranscriptReader
-from model_store.depth import DepthPlan
+from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader
 from model_store.errors import CheckpointError
 from model_store.flops import LiveCosts
+from model_store.registry.live_machine import ChunkMachine, Watched, WindowedMachine
 from model_store.registry.recogniser import Recogniser
 from model_store.text.agreement import CommitRule
 
-LiveUtterance: TypeAlias = Utterance[EncoderState, DecoderState]
+LiveUtterance: TypeAlias = Utterance[Any, DecoderState]  # Any: the encoder's state, its machine's
 Request: TypeAlias = LiveRequest[LiveUtterance]
+
+LONGEST_SAMPLES = 30 * SAMPLE_RATE_HZ
+"""What a decoder has to tell the places of apart, so that no utterance of a stream is too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,76 +47,12 @@ class LiveOptions:
     cache_dtype: torch.dtype = torch.float16
 
 
-class TorchMachine:
-    """Runs a Moonshine's tensors; see `decoding.live_runner.LiveMachine`.
-
-    Args:
-        recogniser: whose heads are watched.
-        module: its model.
-        model: what transcripts need of it.
-        options: how streams run.
-    """
-
-    def __init__(
-        self, recogniser: Recogniser, module: Moonshine, model: LiveModel, options: LiveOptions
-    ) -> None:
-        heads = recogniser.heads
-        self._module = module
-        self._model = model
-        self._options = options
-        self._encoder = IncrementalEncoder(module.encoder, options.chunk_frames)
-        self._decoder = LiveDecoder(module, heads.by_layer if heads else {})
-
-    def open(self) -> tuple[EncoderState, DecoderState]:
-        """Begin an utterance."""
-        dtype, config = self._options.cache_dtype, self._module.config
-        return EncoderState.begin(self._module.num_layers, dtype), DecoderState(
-            TranscriptMemory.begin(config.decoder_layers, dtype),
-            LiveTranscript(self._model, self._options.rule),
-        )
-
-    def check(self, plan: DepthPlan, encoder: EncoderState) -> None:
-        """Refuse a plan that the utterance cannot go on with.
-
-        Raises:
-            PlanInvalid: it cannot.
-        """
-        self._encoder.check(plan, encoder)
-
-    def encode(
-        self,
-        encoders: Sequence[EncoderState],
-        samples: Sequence[Samples],
-        plans: Sequence[DepthPlan],
-    ) -> list[Tensor]:
-        """Encode a chunk of each stream; give x_TD of each."""
-        shares = zip(encoders, samples, plans, strict=True)
-        chunks = [Chunk(state, torch.from_numpy(taken), plan) for state, taken, plan in shares]
-        states = self._encoder.step(chunks)
-        wait_for(device_of(self._module))
-        return states
-
-    def hear(self, decoders: Sequence[DecoderState], frames: Sequence[Tensor]) -> list[int]:
-        """Pool what was encoded; give the pooled frames that each stream gained."""
-        return self._decoder.hear(decoders, frames, [False] * len(decoders))
-
-    def complete(self, decoders: Sequence[DecoderState]) -> list[int]:
-        """Complete the last group of frames of each stream."""
-        embedding_VD = self._module.decoder.embedding.weight
-        nothing_TD = embedding_VD.new_zeros(0, self._module.config.dim).float()
-        everyone = len(decoders)
-        return self._decoder.hear(decoders, [nothing_TD] * everyone, [True] * everyone)
-
-    def write(
-        self, decoders: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
-    ) -> None:
-        """Bring transcripts up to date."""
-        self._decoder.write(decoders, most_tokens, ended)
-
-
 def can_stream(recogniser: Recogniser) -> bool:
     """Say whether a model's backbone has a chunk-by-chunk encoder here; exits of its own are for files."""
-    return isinstance(recogniser.backbone, Moonshine) and not recogniser.backbone.config.exits
+    backbone = recogniser.backbone
+    if isinstance(backbone, MoonshineStreaming):
+        return backbone.config.memory_positions * windowed.FRAME_SAMPLES >= LONGEST_SAMPLES
+    return isinstance(backbone, Moonshine) and not backbone.config.exits
 
 
 class LiveRecogniser:
@@ -133,11 +68,12 @@ class LiveRecogniser:
 
     def __init__(self, recogniser: Recogniser, options: LiveOptions | None = None) -> None:
         module = recogniser.backbone
-        if not isinstance(module, Moonshine):
+        if not isinstance(module, Moonshine | MoonshineStreaming):
             # Whisper hears its input clamped at the maximum of all of it and at absolute positions
             # that end at 30 s; nothing of it was trained to do otherwise.
             raise CheckpointError(
-                f"expected a model that streams (moonshine), got {module.backbone!r}"
+                "expected a model that streams (moonshine or moonshine_streaming), "
+                f"got {module.backbone!r}"
             )
         options = options or LiveOptions()
         model = LiveModel(
@@ -146,9 +82,17 @@ class LiveRecogniser:
             row_s=module.memory_frame_s,
             reuse=options.reuse,
         )
+
+        def begin() -> DecoderState:
+            memory = TranscriptMemory.begin(module.config.decoder_layers, options.cache_dtype)
+            return DecoderState(memory, LiveTranscript(model, options.rule))
+
+        heads = recogniser.heads
+        watched = heads.by_layer if heads else {}
+        machine, framing, reach = _machine(module, watched, begin, options)
         parts = LiveParts(
             model=model,
-            framing=Framing(FRAME_SAMPLES, RECEPTIVE_SAMPLES),
+            framing=framing,
             chunk_frames=options.chunk_frames,
             num_layers=recogniser.num_layers,
             reader=TranscriptReader(
@@ -159,10 +103,10 @@ class LiveRecogniser:
                 retries=False,
             ),
             tokenizer=recogniser.tokenizer,
-            formula=LiveCosts(recogniser.sizes),
+            formula=LiveCosts(recogniser.sizes, reach),
             hear_again=recogniser.transcribe_windows,
         )
-        self._runner = LiveRunner(TorchMachine(recogniser, module, model, options), parts)
+        self._runner = LiveRunner(machine, parts)
 
     @property
     def chunk_s(self) -> float:
@@ -182,3 +126,18 @@ class LiveRecogniser:
                 did so far; nothing has changed then.
         """
         return self._runner.step(requests)
+
+
+def _machine(
+    module: Moonshine | MoonshineStreaming,
+    watched: Watched,
+    begin: Callable[[], DecoderState],
+    options: LiveOptions,
+) -> tuple[LiveMachine[Any, DecoderState], Framing, tuple[int, ...]]:
+    """Give what runs a model, which samples its frames read, and how far each layer hears."""
+    if isinstance(module, MoonshineStreaming):
+        framing = Framing(windowed.FRAME_SAMPLES, windowed.STEP_SAMPLES)
+        reach = tuple(window.back + window.ahead for window in module.encoder.windows)
+        return WindowedMachine(module, watched, begin), framing, reach
+    machine = ChunkMachine(module, watched, begin, options.chunk_frames, options.cache_dtype)
+    return machine, Framing(FRAME_SAMPLES, RECEPTIVE_SAMPLES), ()

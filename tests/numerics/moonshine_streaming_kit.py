@@ -1,11 +1,14 @@
 """A small Moonshine Streaming with random weights, in which nothing is at its neutral start."""
 
 import dataclasses
+from pathlib import Path
 
 import torch
 
 from model_store.backbones.moonshine_streaming import MoonshineStreaming, MoonshineStreamingConfig
-from tests.numerics.backbones import END, PROMPT, VOCABULARY
+from model_store.checkpoint import save_checkpoint
+from model_store.depth import PlanCatalogue
+from tests.numerics.backbones import END, NUM_LAYERS, PROMPT, VOCABULARY, write_tokenizer
 
 FRAME_SAMPLES = 320
 CONFIG = MoonshineStreamingConfig(
@@ -36,3 +39,11 @@ def built(**changes: object) -> MoonshineStreaming:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
     return model.eval()
+
+
+def saved(folder: Path, **changes: object) -> Path:
+    """Write the small model, with places for half a minute, as a checkpoint; give its folder."""
+    model = built(**({"memory_positions": 1500} | changes))
+    save_checkpoint(model, PlanCatalogue.untuned(NUM_LAYERS), folder)
+    write_tokenizer(folder)
+    return folder

@@ -25,12 +25,14 @@ from tests.device_kit import SecondDevice, second_device
 from tests.live_kit import recogniser, speech
 from tests.numerics import ctc_backbones
 from tests.numerics.backbones import BACKBONES, NUM_LAYERS, noise, write_tokenizer
+from tests.numerics.moonshine_streaming_kit import saved
 
 STEP = 6_000
 CPU = torch.device("cpu")
 PLANS = (DepthPlan((1, 1, 1)), DepthPlan((4, 2, 1)), DepthPlan((2, 1, 4)), DepthPlan((1, 0, 2)))
 HOTWORDS = ("s42", "w55")
-STREAMING = ("moonshine", "moonshine-factorised", "conformer-streaming")
+STREAMING = ("moonshine", "moonshine-factorised", "moonshine-streaming", "conformer-streaming")
+EVERY = (*BACKBONES, "moonshine-streaming", *ctc_backbones.CONFIGS)
 
 
 @pytest.fixture(params=["elsewhere", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -52,6 +54,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in BACKBONES:
         made[name] = tmp_path_factory.mktemp(name)
         recogniser(made[name], name)
+    made["moonshine-streaming"] = saved(tmp_path_factory.mktemp("moonshine-streaming"))
     for name in ctc_backbones.CONFIGS:
         made[name] = tmp_path_factory.mktemp(name)
         save_checkpoint(ctc_backbones.build(name), PlanCatalogue.untuned(NUM_LAYERS), made[name])
@@ -98,7 +101,7 @@ def heard_live(model: Recogniser, plans: Sequence[DepthPlan]) -> list[list[str]]
     return texts
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, *ctc_backbones.CONFIGS])
+@pytest.mark.parametrize("name", EVERY)
 def test_files_have_the_same_words_there(
     folders: dict[str, Path], name: str, device: torch.device
 ) -> None:
@@ -139,7 +142,7 @@ def test_an_engine_loads_warms_up_and_runs_there(
     assert heard.words
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, *ctc_backbones.CONFIGS])
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_encoders_states_are_those_of_the_processor(
     folders: dict[str, Path], name: str, precision: Precision, device: torch.device
@@ -157,7 +160,7 @@ def test_the_encoders_states_are_those_of_the_processor(
     )
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, *ctc_backbones.CONFIGS])
+@pytest.mark.parametrize("name", EVERY)
 def test_all_of_a_model_moves(folders: dict[str, Path], name: str, device: torch.device) -> None:
     model = loaded(folders[name], device).backbone
 

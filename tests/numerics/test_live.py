@@ -271,7 +271,9 @@ def test_a_step_that_is_refused_changes_nothing(model: Recogniser) -> None:
 
 
 def test_a_backbone_without_chunks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"a model that streams .moonshine., got 'whisper'"):
+    with pytest.raises(
+        CheckpointError, match=r"that streams .moonshine or moonshine_streaming., got 'whisper'"
+    ):
         LiveRecogniser(recogniser(tmp_path, "whisper"))
 
 

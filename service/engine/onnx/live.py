@@ -59,8 +59,11 @@ class OnnxMachine:
         """Pool what was encoded; give the pooled frames that each stream gained."""
         return self._decoder.hear(decoders, frames)
 
-    def complete(self, decoders: Sequence[DecoderState]) -> list[int]:
-        """Complete the last group of frames of each stream."""
+    def complete(
+        self, encoders: Sequence[EncoderState], decoders: Sequence[DecoderState]
+    ) -> list[int]:
+        """Complete the last group of frames of each stream; none waits in its encoder."""
+        del encoders
         return self._decoder.complete(decoders)
 
     def write(
