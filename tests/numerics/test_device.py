@@ -40,6 +40,8 @@ def device(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[torch.device]:
     """A device that is not the processor: one that only claims so, and a GPU where there is one."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch can use no GPU here")
     there = second_device() if request.param == "elsewhere" else torch.device(request.param)
     # Convolutions round to ten bits otherwise, and parity would be about that.
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
