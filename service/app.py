@@ -103,13 +103,7 @@ def create_service(
     memory = UploadMemory(settings.max_upload_memory_bytes)
     install_edge(app, settings, metrics, clock)
     install_problems(app, metrics)
-    num_shared = settings.max_streams - settings.reserved_streams
-    privileges = Privileges(
-        transcriber.plan_for,
-        transcriber.admission.streams,
-        num_shared,
-        lambda: control.refuses_streams(settings.reserved_streams),
-    )
+    privileges = _privileges(settings, transcriber, control)
     app.include_router(
         transcribe_router(TranscribeRoute(transcriber, privileges, memory, uploads, metrics, clock))
     )
@@ -151,6 +145,15 @@ def _metrics_port(
     if settings.metrics_port is None:
         return nullcontext()
     return exposition_port(registry, settings.host, settings.metrics_port)
+
+
+def _privileges(settings: Settings, transcriber: Transcriber, control: LoadControl) -> Privileges:
+    return Privileges(
+        transcriber.plan_for,
+        transcriber.admission.streams,
+        settings.max_streams - settings.reserved_streams,
+        lambda: control.refuses_streams(settings.reserved_streams),
+    )
 
 
 def _limits(settings: Settings) -> Limits:

@@ -94,9 +94,9 @@ class TimedMachine:
         self.step.encode_s += time.thread_time() - started_s
         return rows
 
-    def complete(self, decoders: Sequence[Any]) -> list[int]:
+    def complete(self, encoders: Sequence[Any], decoders: Sequence[Any]) -> list[int]:
         """Complete the last groups."""
-        return self._machine.complete(decoders)
+        return self._machine.complete(encoders, decoders)
 
     def write(
         self, decoders: Sequence[Any], most_tokens: Sequence[int], ended: Sequence[bool]

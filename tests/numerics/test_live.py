@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def pushed(
     samples: Samples,
     plans: Sequence[DepthPlan],
     cuts: Sequence[int],
-    **last: bool,
+    **last: Any,
 ) -> tuple[LiveUtterance, list[LiveResult]]:
     """Feed samples cut at some places, the n-th chunk at the n-th plan."""
     utterance = runner.open_utterance()

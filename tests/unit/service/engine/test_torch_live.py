@@ -67,7 +67,7 @@ def engine(streams: EchoStreams | None) -> TorchEngine:
     return made
 
 
-def fed(utterance: LiveUtterance, seconds: float, plan: PlanInUse = HALF, **how: bool) -> LiveInput:
+def fed(utterance: LiveUtterance, seconds: float, plan: PlanInUse = HALF, **how: Any) -> LiveInput:
     return LiveInput(utterance, tone(seconds, rate_hz=RATE_HZ), plan, **how)
 
 

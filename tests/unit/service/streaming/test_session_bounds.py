@@ -1,6 +1,8 @@
 """What one stream may hold, however long it lasts and whatever is sent on it."""
 
 from collections import deque
+from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 import pytest
@@ -59,9 +61,11 @@ def held_by(session: Session) -> int:
         if isinstance(one, np.ndarray):
             return one.size
         if isinstance(one, dict):
-            return len(one) + sum(count(value) for value in one.values())
+            values = list[object](cast("dict[object, object]", one).values())
+            return len(values) + sum(map(count, values))
         if isinstance(one, list | tuple | set | deque):
-            return len(one) + sum(count(value) for value in one)
+            values = list(cast("Iterable[object]", one))
+            return len(values) + sum(map(count, values))
         names = [*getattr(one, "__dict__", ()), *getattr(type(one), "__slots__", ())]
         return sum(count(getattr(one, name, None)) for name in names)
 
