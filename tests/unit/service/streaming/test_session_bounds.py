@@ -36,7 +36,7 @@ def test_markers_that_wait_are_bounded_and_more_are_refused() -> None:
 
 @pytest.mark.parametrize("pause_s", [0.8, 0.1])
 def test_a_stream_holds_no_more_after_many_minutes_than_after_few(pause_s: float) -> None:
-    rig, held = Rig(), []
+    rig, held = Rig(), list[int]()
     minute = sound(*[(3.0, LOUD), (pause_s, 0.0)] * round(60 / (3.0 + pause_s)))
 
     for number in range(12):
