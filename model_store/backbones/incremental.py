@@ -96,6 +96,11 @@ class EncoderState:
         return cls(FrontEndState(), [KeyValueStore(dtype) for _ in range(num_layers)])
 
     @property
+    def num_final_frames(self) -> int:
+        """Frames that no later audio changes: all that were made."""
+        return self.front_end.num_frames
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of caches and tails."""
         return self.front_end.num_bytes + sum(store.num_bytes for store in self.layers)

@@ -36,8 +36,8 @@ LogprobsOf: TypeAlias = Callable[[Ints], Floats]
 WORD_BEFORE = "a"
 """Hotwords are split into tokens as they stand after this, which is how they begin a word."""
 
-LISTS_KEPT = 16
-"""Lists of hotwords whose trees are kept; a stream or a file asks for the same one many times."""
+LISTS_KEPT = 64
+"""Lists of hotwords whose trees are kept: a stream asks for the same one at every update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,7 @@ class HotwordLists:
     def __init__(self, speller: Speller, bonus: Bonus | None = None) -> None:
         self._speller = speller
         self._bonus = bonus
+        self._before = speller.encode(WORD_BEFORE)
         self._kept: OrderedDict[tuple[str, ...], Hotwords] = OrderedDict()
 
     def of(self, words: Sequence[str]) -> Hotwords | None:
@@ -173,7 +174,7 @@ class HotwordLists:
 
     def _spelled(self, text: str) -> list[int]:
         """Give the tokens of a text behind another word; none where tokens cannot write it."""
-        before = self._speller.encode(WORD_BEFORE)
+        before = self._before
         both = self._speller.encode(f"{WORD_BEFORE} {text}")
         tokens = both[len(before) :]
         written = both[: len(before)] == before and self._speller.decode(tokens) == text

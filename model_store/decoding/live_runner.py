@@ -290,7 +290,8 @@ class LiveRunner(Generic[Encoder, Decoder]):
         return LiveResult(utterance.words, utterance.stable_words, encoded_s, cost)
 
     def _encoded_s(self, utterance: LiveUtterance[Encoder, Decoder]) -> float:
-        return self._parts.framing.samples_of(utterance.num_frames) / SAMPLE_RATE_HZ
+        frames = utterance.encoder.num_final_frames
+        return self._parts.framing.samples_of(frames) / SAMPLE_RATE_HZ
 
 
 def _has_news(request: Request[Encoder, Decoder]) -> bool:

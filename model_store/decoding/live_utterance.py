@@ -57,6 +57,8 @@ class EncoderSide(Protocol):
     @property
     def layers(self) -> Sequence[Rows]: ...  # noqa: D102
     @property
+    def num_final_frames(self) -> int: ...  # noqa: D102 that no later audio changes
+    @property
     def num_bytes(self) -> int: ...  # noqa: D102 of caches and tails
 
 

@@ -131,6 +131,11 @@ class WindowedState:
         return 0 if self._live is None else self._live.num_frames
 
     @property
+    def num_final_frames(self) -> int:
+        """Frames that the decoder was given."""
+        return self._placed
+
+    @property
     def layers(self) -> list[KeptRows]:
         """Keys and values in reach."""
         kept = [0] * self._model.num_layers if self._live is None else self._live.kept_rows

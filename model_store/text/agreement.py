@@ -113,7 +113,9 @@ class Committer:
         """Give how many of an update's tokens to commit, from the first."""
         settled = len(update.tokens) if update.ended else self._settled(update)
         latest = (*self._before, tuple(update.tokens))[1 - self._rule.agreeing :]
-        self._before = tuple(tokens[settled:] for tokens in latest)
+        # One that began otherwise has nothing to say of what comes behind.
+        begins = tuple(update.tokens[:settled])
+        self._before = tuple(tokens[settled:] for tokens in latest if tokens[:settled] == begins)
         return settled
 
     def _settled(self, update: Update) -> int:

@@ -163,12 +163,22 @@ def _fitted(inputs: Sequence[Values], right_N: Flags) -> list[float]:
     """
     x_NC = np.stack(inputs, axis=1)
     towards_C = np.eye(1, x_NC.shape[1])[0]
+    sign_N = np.where(right_N, -1.0, 1.0)
+
+    def likelihood(weight_C: Values) -> float:
+        wrong = np.logaddexp(0.0, sign_N * (x_NC @ weight_C)).sum()
+        return -float(wrong + np.square(weight_C - towards_C).sum() / 2)
+
     weight_C = towards_C
     for _ in range(NEWTON_STEPS):
         p_N = _chance(x_NC @ weight_C)
         curvature_CC = (x_NC.T * (p_N * (1 - p_N))) @ x_NC + np.eye(x_NC.shape[1])
         slope_C = x_NC.T @ (right_N - p_N) + towards_C - weight_C
         step_C = np.linalg.solve(curvature_CC, slope_C)
+        before = likelihood(weight_C)
+        # Where all words are sure and many wrong, a whole step goes far beyond the best place.
+        while likelihood(weight_C + step_C) < before and np.abs(step_C).max() >= CONVERGED:
+            step_C = step_C / 2
         weight_C = weight_C + step_C
         if float(np.abs(step_C).max()) < CONVERGED:
             break

@@ -17,6 +17,7 @@ from service.scheduling.clock import Clock
 from service.streaming.commands import Configure, Marker, Packet, Stop
 from service.streaming.events import ClosingReason, Done
 from service.streaming.inbox import Inbox
+from service.streaming.markers import too_many_markers
 from service.streaming.outbox import Outbox
 from service.streaming.pace import Pace
 from service.streaming.session import Session
@@ -174,6 +175,9 @@ class Connection:
         elif not isinstance(command, Keepalive) and not self.stopping:
             if isinstance(command, Configure):
                 self.choice = command.choice or self.choice
+            if isinstance(command, Marker) and self.session.markers.full:
+                self._refuse(too_many_markers())
+                return
             if self.inbox.full and isinstance(command, Marker):
                 return  # it would wait behind everything else, and there may be any number of them
             self.inbox.put(command)

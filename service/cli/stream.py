@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,11 +94,11 @@ def run(command: StreamCommand, out: TextIO, err: TextIO) -> int:
     Raises:
         ParameterInvalid: the address is none of a server.
     """
-    url = stream_url(command.url, command.choice, command.hotwords)
+    url = stream_url(command.url, command.choice)
     return asyncio.run(_run(command, url, Teller(out, err, json_lines=command.json_lines)))
 
 
-def stream_url(url: str, choice: DepthChoice, hotwords: Sequence[str] = ()) -> str:
+def stream_url(url: str, choice: DepthChoice) -> str:
     """Make the address of a stream from that of a server.
 
     Raises:
@@ -111,8 +111,6 @@ def stream_url(url: str, choice: DepthChoice, hotwords: Sequence[str] = ()) -> s
     query = {"sample_rate": SAMPLE_RATE_HZ, "drop": choice.drop, "policy": choice.policy}
     if choice.max_drop is not None:
         query["max_drop"] = choice.max_drop
-    if hotwords:
-        query["hotwords"] = ",".join(hotwords)
     place = path if path.endswith(PATH) else path + PATH
     return f"{SCHEMES[parts.scheme]}://{parts.netloc}{place}?{urlencode(query)}"
 
@@ -152,7 +150,7 @@ async def _stream(socket: ClientConnection, command: StreamCommand, teller: Tell
     ready = asyncio.Event()
     with _stop_on_interrupt() as stopping:
         async with asyncio.TaskGroup() as group:
-            sending = group.create_task(_send(socket, _packets(command, stopping), ready))
+            sending = group.create_task(_send(socket, command, _packets(command, stopping), ready))
             with suppress(ConnectionClosed):  # whether `done` came, the teller knows
                 async for text in socket:
                     message = json.loads(text)
@@ -180,10 +178,15 @@ def _stop_on_interrupt() -> Generator[asyncio.Event]:
 
 
 async def _send(
-    socket: ClientConnection, packets: AsyncGenerator[bytes], ready: asyncio.Event
+    socket: ClientConnection,
+    command: StreamCommand,
+    packets: AsyncGenerator[bytes],
+    ready: asyncio.Event,
 ) -> None:
     await ready.wait()  # a file that plays before anybody listens would be behind from the start
     try:
+        if command.hotwords:  # not in the address, which has no room for all that are allowed
+            await socket.send(json.dumps({"type": "configure", "hotwords": command.hotwords}))
         async for packet in packets:
             await socket.send(packet)
         await socket.send(json.dumps({"type": "stop"}))

@@ -27,7 +27,7 @@ from service.engine.base import (
     ModelInfo,
     Samples,
 )
-from service.errors import Draining, ServiceError
+from service.errors import CallerError, Draining, EngineFailed, ServiceError
 from service.metrics import Metrics
 from service.scheduling.clock import Clock
 from service.scheduling.live_load import LiveLoad
@@ -269,8 +269,10 @@ class LiveScheduler:
             raise
         except ServiceError as error:
             control.done()
+            # Whoever of them asked for it: the others did nothing wrong.
+            ours = EngineFailed(str(error)) if isinstance(error, CallerError) else error
             for stream in taking:
-                stream.failed(error)
+                stream.failed(ours)
         else:
             control.done(done.value.sample)
             self._measure(info, done.wait_s, done.value)

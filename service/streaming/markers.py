@@ -20,11 +20,15 @@ class Markers:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def full(self) -> bool:
+        """Whether another one would be refused."""
+        return len(self._waiting) >= MAX_WAITING_MARKERS
+
     def add(self, end: int, name: str) -> list[Event]:
         """Put a marker behind what was received; one too many is refused, which is told."""
-        if len(self._waiting) >= MAX_WAITING_MARKERS:
-            expected = f"expected at most {MAX_WAITING_MARKERS} markers that wait, got more"
-            return [Refused(MessageInvalid(expected))]
+        if self.full:
+            return [Refused(too_many_markers())]
         # The gate answers for whole frames; what is left of one would wait for more audio.
         self._waiting.append((end - end % GATE_FRAME_SAMPLES, name))
         return []
@@ -33,3 +37,8 @@ class Markers:
         """Give back those before which all is taken into account."""
         while self._waiting and self._waiting[0][0] <= covered:
             yield Marked(self._waiting.popleft()[1])
+
+
+def too_many_markers() -> MessageInvalid:
+    """Make the answer to a marker too many."""
+    return MessageInvalid(f"expected at most {MAX_WAITING_MARKERS} markers that wait, got more")

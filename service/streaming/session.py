@@ -125,7 +125,7 @@ class Session:
         self._num_opened = 0
         self._unheard: list[Samples] = []
         self._commands: list[Gap | Command] = []
-        self._markers = Markers()
+        self.markers = Markers()
         self._work: _Work | None = None
         self._closing: ClosingReason | None = None
         self._finished = False
@@ -307,7 +307,7 @@ class Session:
             case Flush():
                 self._close(self._segmenter.close(end), "flush", now_s)
             case Marker():
-                self._events += self._markers.add(end, command.id)
+                self._events += self.markers.add(end, command.id)
             case Stop():
                 self._close(self._segmenter.close(end), command.reason, now_s)
                 self._closing = command.reason
@@ -384,7 +384,7 @@ class Session:
         lag = self._progress.lag_due(covered, self._track.end, now_s)
         if lag is not None:
             self._events.append(lag)
-        for reached in self._markers.reached(covered):
+        for reached in self.markers.reached(covered):
             self._progress.cover(covered, now_s)
             self._events.append(reached)
         head = self._head

@@ -80,6 +80,19 @@ async def test_too_much_of_no_use_is_refused() -> None:
     assert client.all("error")[-1].code == "messages_refused"
 
 
+async def test_markers_without_end_are_of_no_use() -> None:
+    async with serving() as app:
+        client = await app.connect()
+        # Half a chunk of speech, which only more audio covers: every marker behind it waits.
+        await client.send(*packets(sound((0.5, 0.0), (0.65, LOUD))))
+        await client.send(*[{"type": "marker", "id": str(number)} for number in range(200)])
+        error = await client.read_until("error")
+        await client.send(*[{"type": "marker", "id": "another"}] * 101)
+
+        assert error.code == "message_invalid"
+        assert await client.read_to_end() == 1008
+
+
 async def test_empty_frames_are_of_no_use_either() -> None:
     async with serving() as app:
         client = await app.connect()

@@ -227,3 +227,14 @@ def test_the_engine_streams_it(folder: Path, model: Recogniser) -> None:
     engine.step([LiveInput(begun, samples, info.offered[0])])
     with pytest.raises(RefusedPlan):
         engine.step([LiveInput(begun, samples, other)])
+
+
+def test_nothing_counts_as_encoded_that_a_window_waits_for(model: Recogniser) -> None:
+    runner = live(model)
+    utterance = runner.open_utterance()
+
+    results = [runner.step([LiveRequest(utterance, speech(7_680, n), FULL)])[0] for n in range(4)]
+
+    made_s = utterance.num_frames * 320 / RATE_HZ
+    assert 0 < results[-1].encoded_s < made_s
+    assert utterance.encoder.num_final_frames < utterance.num_frames

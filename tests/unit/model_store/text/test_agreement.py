@@ -105,6 +105,16 @@ def test_what_the_decoder_is_sure_of_needs_no_second_update() -> None:
     assert [Committer(rule, ROW_S).commit(one) for one in (early, doubtful, late)] == [3, 1, 1]
 
 
+def test_an_update_that_began_otherwise_agrees_with_nothing_behind_it() -> None:
+    rule = CommitRule(method="both", agreeing=3, sure_logprob=-0.2, edge_s=0.4, least_s=0)
+    committer, doubtful = Committer(rule, ROW_S), [-0.5] * 3
+    for tokens in ([9, 2, 3], [1, 2, 3]):
+        assert committer.commit(Update(tokens, doubtful, [1.0, 2.0, 3.0], 20)) == 0
+
+    assert committer.commit(Update([1, 2, 3], [-0.1, -0.5, -0.5], [1.0, 2.0, 3.0], 20)) == 1
+    assert committer.commit(Update([2, 3], [-0.5, -0.5], [2.0, 3.0], 20)) == 2
+
+
 def test_without_alignment_heads_nobody_is_sure() -> None:
     rule = Committer(CommitRule(method="both", sure_logprob=-0.2, least_s=0), ROW_S)
 

@@ -118,3 +118,12 @@ def test_a_sure_and_right_model_has_no_error() -> None:
 
     assert reliability(sure, IDENTITY).expected_error < 1e-3
     assert len(joined([sure, sure])) == 6
+
+
+def test_words_that_are_all_sure_and_half_wrong_are_as_sure_as_they_are_right() -> None:
+    right_N = np.arange(10_000) % 2 == 0
+    sure = LabelledWords(np.full(10_000, 0.9999), np.full(10_000, 0.9999), right_N)
+
+    said_N = mapped(fit_word(sure), sure)
+
+    assert said_N == pytest.approx(np.full(10_000, 0.5), abs=0.01)

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,25 @@ def test_a_file_that_cannot_be_used_is_named(
     assert expected in err
 
 
+def test_hotwords_are_told_before_the_first_sound(recording: Path) -> None:
+    first: list[Any] = []
+
+    def script(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        assert "hotwords" not in socket.request.path
+        say(socket, {"type": "ready"})
+        first.append(json.loads(socket.recv()))
+        take_until_stop(socket)
+        say(socket, FINAL, {"type": "done"})
+
+    out = io.StringIO()
+    with scripted(script) as url:
+        asked = replace(command(url, recording), hotwords=("Nguyen Van", "\u00d3 C"))
+        assert run(asked, out, io.StringIO()) == 0
+
+    assert first == [{"type": "configure", "hotwords": ["Nguyen Van", "\u00d3 C"]}]
+
+
 def test_an_interrupt_asks_for_the_last_words(tmp_path: Path) -> None:
     long = tmp_path / "long.wav"
     long.write_bytes(wav_bytes(60.0))
@@ -255,12 +275,6 @@ def test_the_dial_is_part_of_the_address() -> None:
     url = stream_url("http://host", DepthChoice(0.5, 0.75, "skip"))
 
     assert url.endswith("?sample_rate=16000&drop=0.5&policy=skip&max_drop=0.75")
-
-
-def test_hotwords_stand_in_the_address() -> None:
-    url = stream_url("http://host", DepthChoice(), ("Nguyen Van", "\u00d3 C"))
-
-    assert url.endswith("&hotwords=Nguyen+Van%2C%C3%93+C")
 
 
 @pytest.mark.parametrize("url", ["host:8000", "ftp://host", "http://", ""])

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from service.engine.base import AUTO, DepthChoice, ListenInput, LiveInput, LiveOutput, Samples
 from service.engine.fake import FakeEngine
-from service.errors import ModelUnusable, ServiceError
+from service.errors import ModelUnusable, PlanInvalid, ServiceError
 from service.metrics import create_metrics
 from service.scheduling.live import MAX_STEP_STREAMS, LiveScheduler, Round
 from service.scheduling.live_load import CALM_ROUND_S, MAX_PARTIAL_INTERVAL_S, LiveLoad
@@ -198,6 +198,7 @@ async def test_more_streams_than_fit_into_a_step_all_get_their_turn() -> None:
     [
         (ZeroDivisionError(), "engine_failed"),
         (ModelUnusable("expected a model, got none"), ModelUnusable.code),
+        (PlanInvalid("expected another plan"), "engine_failed"),  # of one, and the others hear it
     ],
 )
 async def test_a_round_that_fails_reaches_everybody_in_it_and_the_next_one_runs(

@@ -26,7 +26,7 @@ def test_markers_that_wait_are_bounded_and_more_are_refused() -> None:
         rig.tell(Marker(str(number)))
 
     told = len(rig.all(Marked))
-    assert len(rig.session._markers) == MAX_WAITING_MARKERS
+    assert len(rig.session.markers) == MAX_WAITING_MARKERS
     assert len(rig.all(Refused)) == MAX_WAITING_MARKERS - told
     rig.play(sound((1.0, 0.0)))
     assert [one.id for one in rig.all(Marked)] == [
