@@ -30,6 +30,9 @@ CONTINUES_LOGPROB = -1.0
 CONTINUES_TOKENS = 2
 """Tokens that it has at least."""
 
+RESUMING_TOKENS = 5
+"""Tokens of a guess that are looked at for the place where it holds again."""
+
 LOOP_TOKENS = 2 * LONGEST_PERIOD
 """Committed tokens that are looked at for the beginning of a loop."""
 
@@ -161,6 +164,7 @@ class LiveTranscript:
         self._in_cache = 0
         self._feed: Feed | None = None
         self._draft: tuple[int, ...] = ()
+        self._expected: tuple[int, ...] = ()
         self._new = Written()
         self._room = 0
         self._num_rows = 0
@@ -181,6 +185,10 @@ class LiveTranscript:
         """What the update under way wants next; None once it is done."""
         return self._feed
 
+    def expect(self, tokens: Sequence[int]) -> None:
+        """Take what somebody else wrote for a guess at what the next update will write."""
+        self._expected = tuple(tokens)
+
     def open_update(self, num_rows: int, most_tokens: int, *, ended: bool) -> None:
         """Begin an update.
 
@@ -200,7 +208,8 @@ class LiveTranscript:
         before = (*self._model.prompt, *self.committed.tokens)
         # The last token is fed in any case: the next one is read off what it gives.
         kept = min(self._in_cache, len(before) - 1) if self._model.reuse else 0
-        self._draft = self._committer.tentative[: max(0, self._room - 1)]
+        self._draft = (self._expected or self._committer.tentative)[: max(0, self._room - 1)]
+        self._expected = ()
         fed = (*before[kept:], *self._draft)
         self._feed = Feed(kept, fed, len(self._draft) + 1, self.hotwords is not None)
 
@@ -210,6 +219,7 @@ class LiveTranscript:
         assert feed is not None, "expected an update under way"
         self.calls += 1
         fed = feed.kept_tokens + len(feed.tokens)
+        place = 0
         for place in range(feed.num_scored):
             token, logprob = self._chosen(scored, place)
             weights_HP = None if scored.weights_HSP is None else scored.weights_HSP[:, place]
@@ -227,9 +237,10 @@ class LiveTranscript:
                 return
             if not holds:
                 break
-        self._draft = ()
-        biased = self.hotwords is not None
-        self._feed = Feed(self._in_cache, (self._new.tokens[-1],), 1, biased)
+        self._expected = (self._draft[place:] or self._expected) if self._ended else ()
+        self._draft = self._resumed()
+        tokens = (self._new.tokens[-1], *self._draft)
+        self._feed = Feed(self._in_cache, tokens, len(tokens), self.hotwords is not None)
 
     def close_update(self, *, ended: bool) -> None:
         """Commit what is settled; everything once the utterance has ended."""
@@ -261,6 +272,15 @@ class LiveTranscript:
             self.calls,
             _stacked(weights_HP, self._num_rows) if weights_HP else None,
         )
+
+    def _resumed(self) -> tuple[int, ...]:
+        """Give what is left of a whole text's guess once its last token was written after all."""
+        token, ahead = self._new.tokens[-1], self._expected[:RESUMING_TOKENS]
+        if token not in ahead:
+            return ()
+        left = self._expected[ahead.index(token) + 1 :]
+        self._expected = ()
+        return left[: max(0, self._room - len(self._new.tokens) - 1)]
 
     def _chosen(self, scored: Scored, place: int) -> tuple[int, float]:
         """Give the token at a scored place: the likeliest, or one of a hotword."""

@@ -86,9 +86,14 @@ class HearAgain(Protocol):
     """Transcribes whole utterances with full context."""
 
     def __call__(
-        self, windows: list[Samples], plan: DepthPlan, *, hotwords: Sequence[str]
+        self,
+        windows: list[Samples],
+        plan: DepthPlan,
+        *,
+        hotwords: Sequence[str],
+        drafts: Sequence[Sequence[int]],
     ) -> Sequence[WindowTranscript]:
-        """Transcribe utterances that share a plan and their hotwords."""
+        """Transcribe utterances that share a plan and their hotwords; `drafts`: what was written live."""
         ...
 
 
@@ -271,7 +276,9 @@ class LiveRunner(Generic[Encoder, Decoder]):
             for start in range(0, len(members), SECOND_PASS_WINDOWS):
                 batch = members[start : start + SECOND_PASS_WINDOWS]
                 windows = [request.utterance.all_samples() for request, _ in batch]
-                heard = self._parts.hear_again(windows, plan, hotwords=hotwords)
+                live = [request.utterance.decoder.transcript for request, _ in batch]
+                drafts = [(one.committed + one.tentative).tokens for one in live]
+                heard = self._parts.hear_again(windows, plan, hotwords=hotwords, drafts=drafts)
                 for (request, cost), found in zip(batch, heard, strict=True):
                     request.utterance.words = found.words
                     request.utterance.stable_words = len(found.words)

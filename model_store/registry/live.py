@@ -14,9 +14,10 @@ from model_store.decoding.live_cache import TranscriptMemory
 from model_store.decoding.live_decoder import DecoderState
 from model_store.decoding.live_runner import CHUNK_FRAMES, LiveMachine, LiveParts, LiveRunner
 from model_store.decoding.live_step import LiveRequest, LiveResult
-from model_store.decoding.live_utterance import Framing
+from model_store.decoding.live_utterance import Framing, Samples
 from model_store.decoding.live_utterance import LiveUtterance as Utterance
-from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader
+from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader, WindowTranscript
+from model_store.depth import DepthPlan
 from model_store.errors import CheckpointError
 from model_store.flops import LiveCosts
 from model_store.registry.live_machine import ChunkMachine, Watched, WindowedMachine
@@ -87,6 +88,16 @@ class LiveRecogniser:
             memory = TranscriptMemory.begin(module.config.decoder_layers, options.cache_dtype)
             return DecoderState(memory, LiveTranscript(model, options.rule))
 
+        def hear_again(
+            windows: list[Samples],
+            plan: DepthPlan,
+            *,
+            hotwords: Sequence[str],
+            drafts: Sequence[Sequence[int]],
+        ) -> Sequence[WindowTranscript]:
+            del drafts  # on this runtime a token costs what its row does
+            return recogniser.transcribe_windows(windows, plan, hotwords=hotwords)
+
         heads = recogniser.heads
         watched = heads.by_layer if heads else {}
         machine, framing, reach = _machine(module, watched, begin, options)
@@ -104,7 +115,7 @@ class LiveRecogniser:
             ),
             tokenizer=recogniser.tokenizer,
             formula=LiveCosts(recogniser.sizes, reach),
-            hear_again=recogniser.transcribe_windows,
+            hear_again=hear_again,
         )
         self._runner = LiveRunner(machine, parts)
 

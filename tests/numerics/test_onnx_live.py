@@ -212,8 +212,36 @@ def test_a_second_pass_is_the_transcript_of_the_whole(models: Models) -> None:
 
     (whole,) = models.onnx().transcribe_windows([samples], plan)
     assert [word.text for word in results[-1].words] == [word.text for word in whole.words]
-    assert results[-1].cost.flops == whole.flops
+    assert results[-1].cost.flops >= whole.flops  # rows of a draft that did not hold are counted
     assert results[-1].stable_words == len(whole.words)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    draft=st.lists(st.integers(3, 40), max_size=12),
+    kept=st.integers(0, 12),
+    hotwords=st.sampled_from([(), ("a",)]),
+)
+def test_whatever_is_expected_the_transcript_is_the_same(
+    models: Models, draft: list[int], kept: int, hotwords: tuple[str, ...]
+) -> None:
+    samples, model = speech(30_000), models.onnx()
+    plain = model.transcribe_windows([samples, samples[:9_000]], FULL, hotwords=hotwords)
+    tokens = model.tokenizer.encode(plain[0].text)
+    drafts = [[*tokens[:kept], *draft, *tokens[kept:]], draft]
+
+    drafted = model.transcribe_windows(
+        [samples, samples[:9_000]], FULL, hotwords=hotwords, drafts=drafts
+    )
+
+    assert [one.text for one in drafted] == [one.text for one in plain]
+    for one, other in zip(drafted, plain, strict=True):
+        assert [word.end_s for word in one.words] == pytest.approx(
+            [word.end_s for word in other.words], abs=1e-6
+        )
+        assert [word.confidence for word in one.words] == pytest.approx(
+            [word.confidence for word in other.words], abs=1e-4
+        )
 
 
 def test_without_decode_a_step_only_encodes(models: Models) -> None:

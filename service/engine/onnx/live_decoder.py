@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from model_store.decoding.hypothesis import Hypothesis
 from model_store.decoding.live import (
     DecoderCall,
     Feed,
@@ -18,7 +19,7 @@ from model_store.decoding.live import (
 )
 from service.engine.onnx.checkpoint import Floats
 from service.engine.onnx.decoder import Decoder, Ints, StepOutput
-from service.engine.onnx.encoder import Encoder
+from service.engine.onnx.encoder import Encoder, Memory
 from service.engine.onnx.live_memory import DecoderMemory, SideBySide, UpdateScratch
 
 
@@ -118,6 +119,28 @@ class LiveDecoder:
         transcripts = [state.transcript for state in states]
         num_rows = [state.memory.num_rows for state in states]
         bring_up_to_date(transcripts, num_rows, most_tokens, ended, call)
+
+    def write_whole(
+        self,
+        memories: Sequence[Memory],
+        transcripts: Sequence[LiveTranscript],
+        most_tokens: Sequence[int],
+    ) -> list[Hypothesis]:
+        """Write whole transcripts of audio that was heard at once.
+
+        Args:
+            memories: of the audio, one a transcript.
+            transcripts: with nothing written; each may expect something.
+            most_tokens: limit of each.
+        """
+        states = [self.open(transcript) for transcript in transcripts]
+        for state, memory in zip(states, memories, strict=True):
+            state.memory.audio.append(memory.keys_values)
+        self.write(states, most_tokens, [True] * len(states))
+        written = [transcript.hypothesis() for transcript in transcripts]
+        for hypothesis, state in zip(written, states, strict=True):
+            hypothesis.steps = sum(call.new_tokens for call in state.calls)
+        return written
 
     def _remember(self, states: Sequence[DecoderState], whole: Sequence[Floats]) -> list[int]:
         rows = [len(frames_TD) // self._pool for frames_TD in whole]
