@@ -140,7 +140,7 @@ async def test_openapi_describes_the_body_the_dial_and_gives_examples() -> None:
     operation = described["paths"]["/transcribe"]["post"]
     assert "multipart/form-data" in operation["requestBody"]["content"]
     parameters = {one["name"]: one for one in operation["parameters"]}
-    assert set(parameters) == {"drop", "max_drop", "policy", "format", "model"}
+    assert set(parameters) == {"drop", "max_drop", "policy", "hotwords", "format", "model"}
     example = operation["responses"]["200"]["content"]["application/json"]["example"]
     assert {"413", "415", "422", "503"} <= set(operation["responses"])
     async with running() as app:

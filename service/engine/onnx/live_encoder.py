@@ -34,7 +34,7 @@ PRIOR_POSITIONS = 125
 PRIOR_VARIANCE = 0.0038
 """Variance of the first convolution's output over speech; its mean is near 0."""
 
-BLOCK_ROWS = 128
+BLOCK_ROWS = 64
 """Rows that a cache grows by."""
 
 
