@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.engine.base import Engine
+from service.errors import ModelUnusable
 
 EngineName = Literal["auto", "onnx", "torch", "fake"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -28,6 +29,9 @@ def create_engine(
         cache: where an engine keeps what it builds.
         fake_realtime_factor: how slow the fake engine makes itself.
         device: where the torch engine runs; `auto` is the GPU where torch can use one.
+
+    Raises:
+        ModelUnusable: the engine needs torch, which is not installed.
     """
     chosen = choose_engine(model, device) if name == "auto" else name
     if chosen == "fake":
@@ -38,6 +42,11 @@ def create_engine(
         from service.engine.onnx import create_onnx_engine
 
         return create_onnx_engine(model, num_threads=num_threads, cache=cache)
+    if find_spec("torch") is None:
+        raise ModelUnusable(
+            f"expected torch for engine={name}, device={device}, found none; "
+            "pip install 'elastic-asr[torch]'"
+        )
     # Imported here, because nobody should pay for torch who serves without it.
     from service.engine.torch_engine import create_torch_engine
 

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from service.engine import EngineName, create_engine
+from service.engine import DeviceName, EngineName, create_engine
 from service.engine.base import PlanInUse
 from service.engine.fake import FakeEngine
 from service.engine.torch_engine import TorchEngine
+from service.errors import ModelUnusable
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,20 @@ def test_a_name_becomes_an_engine(name: EngineName, kind: type) -> None:
     )
 
     assert isinstance(engine, kind)
+
+
+@pytest.mark.parametrize(("name", "device"), [("torch", "auto"), ("auto", "cuda")])
+def test_an_engine_on_torch_without_torch_says_what_to_install(
+    name: EngineName, device: DeviceName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.engine.find_spec", lambda module: None)
+
+    with pytest.raises(ModelUnusable, match=r"elastic-asr\[torch\]"):
+        create_engine(
+            name,
+            model="m",
+            num_threads=1,
+            cache=Path("cache"),
+            fake_realtime_factor=0.0,
+            device=device,
+        )
