@@ -22,6 +22,7 @@ from service.api.stream_dialect import StreamLimits
 from service.api.tiers import Privileges
 from service.api.transcribe import TranscribeRoute, transcribe_router
 from service.api.uploads import UploadLimits
+from service.engine import create_engine
 from service.engine.base import Engine
 from service.errors import EngineError, SettingsInvalid
 from service.metrics import Metrics, create_metrics
@@ -30,11 +31,14 @@ from service.scheduling.clock import Clock
 from service.scheduling.files import Limits, Transcriber
 from service.scheduling.live import LiveScheduler
 from service.scheduling.load_control import ControlConfig, LoadControl
+from service.scheduling.moves import Moves
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 LOOP_LAG_INTERVAL_S = 0.25
+MAX_PAUSE_WAIT_S = 10.0
+"""Seconds that streams have to come to a pause before a stop; of a short grace, half of it."""
 CLOSE_TIMEOUT_S = 2.0
 """Seconds; by the time the threads are closed, requests are answered or given up."""
 
@@ -45,11 +49,22 @@ class Service:
 
     app: FastAPI
     transcriber: Transcriber
+    scheduler: LiveScheduler
+    control: LoadControl
+    moves: Moves
 
     @property
     def admission(self) -> Admission:
         """Who may come in, and whether anybody is still there."""
         return self.transcriber.admission
+
+    def ask_to_move(self, count: int) -> int:
+        """Ask at most so many streams to go on elsewhere at their next pause; on the event loop.
+
+        Returns:
+            how many were asked: those that can move and have not in the last five minutes.
+        """
+        return self.moves.ask(count)
 
 
 def create_service(
@@ -58,6 +73,7 @@ def create_service(
     registry: CollectorRegistry,
     clock: Clock,
     on_load_failed: Callable[[], None] = lambda: None,
+    on_metrics_port: Callable[[int], None] = lambda _port: None,
 ) -> Service:
     """Put the service together; the model loads once the app's lifespan begins.
 
@@ -67,6 +83,7 @@ def create_service(
         registry: takes the metrics; one for each service.
         clock: monotonic seconds.
         on_load_failed: called when the model cannot be loaded, so that the process can end.
+        on_metrics_port: told the port for metrics alone, where there is one.
     """
     metrics, release = create_metrics(registry), _version()
     ProcessCollector(registry=registry)
@@ -85,7 +102,9 @@ def create_service(
             asyncio.create_task(_watch_loop(metrics, clock)),
         ]
         try:
-            async with _metrics_port(settings, registry):
+            async with _metrics_port(settings, registry) as port:
+                if port is not None:
+                    on_metrics_port(port)
                 yield
         finally:
             for task in tasks:
@@ -107,27 +126,35 @@ def create_service(
     app.include_router(
         transcribe_router(TranscribeRoute(transcriber, privileges, memory, uploads, metrics, clock))
     )
-    sockets = Places(settings.max_stream_sockets, clock)
-    app.include_router(
-        stream_router(
-            StreamRoute(
-                transcriber,
-                scheduler,
-                sockets,
-                privileges,
-                _stream_limits(settings),
-                metrics,
-                clock,
-                two_pass=settings.two_pass_finals,
-            )
-        )
+    streams = StreamRoute(
+        transcriber,
+        scheduler,
+        Places(settings.max_stream_sockets, clock),
+        privileges,
+        _stream_limits(settings),
+        metrics,
+        clock,
+        two_pass=settings.two_pass_finals,
     )
+    app.include_router(stream_router(streams))
     app.include_router(models_router(transcriber))
     app.include_router(page_router())
     app.include_router(health_router(transcriber.admission))
     if settings.metrics_port is None:
         app.include_router(exposition_router(registry))
-    return Service(app, transcriber)
+    return Service(app, transcriber, scheduler, control, streams.moves)
+
+
+def make_engine(settings: Settings) -> Engine:
+    """Build the engine that settings name; it is not loaded yet."""
+    return create_engine(
+        settings.engine,
+        model=settings.model,
+        num_threads=settings.engine_threads,
+        cache=settings.engine_cache,
+        fake_realtime_factor=settings.fake_realtime_factor,
+        device=settings.device,
+    )
 
 
 def _refuse_workers() -> None:
@@ -197,6 +224,7 @@ def _stream_limits(settings: Settings) -> StreamLimits:
         first_message_s=settings.stream_first_message_s,
         idle_s=settings.stream_idle_s,
         reader_s=settings.stream_reader_s,
+        leave_s=min(MAX_PAUSE_WAIT_S, settings.shutdown_grace_s / 2),
     )
 
 

@@ -67,6 +67,7 @@ class StreamSeries:
     final: Histogram
     partial_interval: Histogram
     lag: Histogram
+    moves: Counter
     dropped_audio: Counter
     state_bytes: Gauge
 
@@ -81,6 +82,15 @@ class ControllerSeries:
     decisions: Counter
     floor_layers: Gauge
     estimated_wer: Gauge
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSeries:
+    """What a replica of a fleet adds: the fleet as it sees it."""
+
+    replicas: Gauge
+    decisions: Counter
+    moves_asked: Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,30 @@ def create_metrics(registry: CollectorRegistry) -> Metrics:
     return metrics
 
 
+def create_fleet_metrics(registry: CollectorRegistry) -> FleetSeries:
+    """Register the series that replicas of a fleet have beside those of every service."""
+    make = _Maker(registry)
+    series = FleetSeries(
+        replicas=make.gauge(
+            "asr_fleet_replicas",
+            "Replicas that take streams, as this one sees it; all see the same, so take the maximum.",
+        ),
+        decisions=make.counter(
+            "asr_fleet_scaling_decisions_total",
+            "Changes of the number of replicas by reason: debt, late, closed, spare, bounds; every "
+            "replica has the same count, so take the maximum.",
+            ("reason",),
+        ),
+        moves_asked=make.counter(
+            "asr_fleet_moves_asked_total",
+            "Streams that this replica asked to go on elsewhere, because others have more room.",
+        ),
+    )
+    for reason in ("debt", "late", "closed", "spare", "bounds"):
+        series.decisions.labels(reason)
+    return series
+
+
 def _begin_at_zero(metrics: Metrics) -> None:
     # A counter that appears with its first event has not increased, and no alert sees that event.
     for endpoint in ("transcribe", "stream"):
@@ -116,6 +150,8 @@ def _begin_at_zero(metrics: Metrics) -> None:
     for promise in ("lag", "first_partial", "final"):
         metrics.requests.slo_violations.labels(promise)
     metrics.streams.dropped_audio.labels("overload")
+    for reason in ("drain", "move", "lost"):
+        metrics.streams.moves.labels(reason)
     metrics.streams.active.labels("native")  # an autoscaler takes no series for no answer
 
 
@@ -259,6 +295,12 @@ def _stream_series(make: _Maker) -> StreamSeries:
         ),
         total=make.counter(
             "asr_streams_total", "Streams by how they ended.", ("dialect", "close_reason")
+        ),
+        moves=make.counter(
+            "asr_stream_moves_total",
+            "Streams that came here to go on, by why they left where they were: drain (it stopped), "
+            "move (it asked them to), lost (the connection broke, or it crashed).",
+            ("reason",),
         ),
         first_partial=make.histogram(
             "asr_stream_first_partial_seconds",

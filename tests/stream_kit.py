@@ -24,12 +24,13 @@ from service.scheduling.depth import DropDecider, deepest
 from service.scheduling.live import Round
 from service.scheduling.live_load import LiveLoad
 from service.settings import Settings
+from service.streaming.backing import Backing
 from service.streaming.commands import Command, Gap, Packet, Stop, StreamConfig
 from service.streaming.events import Event, Final, Partial
 from service.streaming.inbox import Inbox
 from service.streaming.measures import StreamMeasures
 from service.streaming.outbox import Outbox
-from service.streaming.session import Backing, Session
+from service.streaming.session import Session
 from tests.service_kit import PATIENCE_S, FakeClock, until
 
 RATE_HZ = 16_000

@@ -5,7 +5,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
@@ -28,6 +28,8 @@ from service.scheduling.clock import Clock
 from service.scheduling.files import Transcriber
 from service.scheduling.hotwords import expect_support
 from service.scheduling.live import LiveScheduler
+from service.scheduling.moves import Moves
+from service.streaming.backing import Backing
 from service.streaming.commands import StreamConfig
 from service.streaming.events import ClosingReason
 from service.streaming.inbox import Inbox
@@ -35,13 +37,18 @@ from service.streaming.measures import ENDPOINT, StreamMeasures
 from service.streaming.outbox import Outbox
 from service.streaming.pace import Pace
 from service.streaming.pcm import BYTES_PER_SAMPLE
-from service.streaming.session import Backing, Session
+from service.streaming.session import Session
 
 logger = logging.getLogger(__name__)
 
 CLOSE_S = 1.0
 """For the last message, to a client that may not read."""
-_CLOSE_CODES: dict[ClosingReason, int] = {"stop": 1000, "drain": 1001, "idle": 1001}
+_CLOSE_CODES: dict[ClosingReason, int] = {
+    "stop": 1000,
+    "drain": 1001,
+    "move": 1001,
+    "idle": 1001,
+}
 _FAILED = "failed"
 
 
@@ -58,6 +65,7 @@ class StreamRoute:
         metrics: counts streams.
         clock: measures them.
         two_pass: whether finals are second passes where there is room.
+        moves: asks streams to go on elsewhere.
     """
 
     transcriber: Transcriber
@@ -68,6 +76,7 @@ class StreamRoute:
     metrics: Metrics
     clock: Clock
     two_pass: bool = False
+    moves: Moves = field(default_factory=Moves)
 
     async def serve(self, websocket: WebSocket, dialect: Dialect) -> None:
         """Talk to one client from the handshake to the close."""
@@ -121,6 +130,8 @@ class StreamRoute:
             place.enter_context(admission.streams.hold())
             active = self.metrics.streams.active.labels(dialect.name)
             place.enter_context(active.track_inprogress())
+            if dialect.moved.after is not None:
+                self.metrics.streams.moves.labels(dialect.moved.after).inc()
 
         with admission.enter(admission.streams), self.sockets.hold(), ExitStack() as place:
             privileges.check_place(caller)
@@ -145,6 +156,7 @@ class StreamRoute:
                 account=account,
                 choice=config.choice,
                 heard_at_s=self.clock(),
+                moved=dialect.moved,
             )
             welcome = Welcome(
                 secrets.token_hex(8),
@@ -154,12 +166,13 @@ class StreamRoute:
                 session.dial.told,
                 self.limits,
             )
-            with self.scheduler.open(session):
+            with self.scheduler.open(session), self.moves.open(connection):
                 return await unless(
                     connection.write(dialect.welcome(welcome)),
                     connection.read(),
                     connection.watch_idle(),
                     connection.watch_drain(admission),
+                    connection.watch_moves(),
                 )
 
     def _open_session(self, config: StreamConfig) -> tuple[Session, Inbox, Outbox]:

@@ -2,20 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from service.api.accounts import StreamAccount
-from service.api.stream_dialect import Dialect, Keepalive, StreamLimits
+from service.api.stream_dialect import Dialect, Keepalive, Moved, StreamLimits
 from service.engine.base import DepthChoice
 from service.errors import CallerError, ClientGone, ClientTooSlow, DepthNotNow, MessagesRefused
 from service.scheduling.admission import Admission
 from service.scheduling.clock import Clock
-from service.streaming.commands import Configure, Marker, Packet, Stop
-from service.streaming.events import ClosingReason, Done
+from service.streaming.commands import Configure, Leave, Marker, Packet, Stop
+from service.streaming.events import ClosingReason, Done, Leaving, LeavingReason
 from service.streaming.inbox import Inbox
 from service.streaming.markers import too_many_markers
 from service.streaming.outbox import Outbox
@@ -26,9 +26,13 @@ MAX_USELESS_FRAMES = 100
 """Empty frames and text that is none of the messages, of one stream."""
 ROOM_POLL_S = 0.02
 """Between two looks whether an inbox has room again."""
+MOVE_S = 30.0
+"""Time for a pause to come, of a stream that is asked to move: longer than any utterance."""
+MUTE_S = 2.0
+"""Without a packet, after which a stream that should end counts as one that pauses."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Connection:
     """One conversation; `read`, `write` and the watches run side by side until one ends.
 
@@ -39,7 +43,8 @@ class Connection:
         wake: tells the scheduler that something came in.
         account: follows what the client is told, for the log.
         choice: the depth that holds now.
-        heard_at_s: when the client last said something.
+        heard_at_s: when the client last said something; at first when it came.
+        moved: what it says of its stream's life elsewhere.
     """
 
     websocket: WebSocket
@@ -56,10 +61,39 @@ class Connection:
     account: StreamAccount
     choice: DepthChoice
     heard_at_s: float
+    moved: Moved = Moved()  # noqa: RUF009 frozen
     heard_anything: bool = False
     speaking: bool = False
     stopping: bool = False
     num_useless: int = 0
+    leaving: LeavingReason | None = None
+    opened_at_s: float = field(init=False)
+    packet_at_s: float = field(init=False)
+    asked_to_move: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.opened_at_s = self.packet_at_s = self.heard_at_s
+
+    @property
+    def can_move(self) -> bool:
+        """Whether it holds a place that its client would take elsewhere."""
+        ending = self.stopping or self.leaving is not None or self.asked_to_move.is_set()
+        return self.moved.resumes and self.speaking and not ending
+
+    @property
+    def since_move_s(self) -> float | None:
+        """Seconds since its last move, which may have brought it here; None if it never moved."""
+        since_s = self.moved.since_s
+        return None if since_s is None else since_s + self.clock() - self.opened_at_s
+
+    @property
+    def cost(self) -> float:
+        """Operations for each second of its audio."""
+        return self.session.flops_per_s
+
+    def ask_to_move(self) -> None:
+        """Have it end at its next pause."""
+        self.asked_to_move.set()
 
     async def write(self, welcome: str) -> ClosingReason:
         """Send until all is told, and give the reason for which the stream ended.
@@ -117,14 +151,35 @@ class Connection:
             self.heard_at_s = self.clock()
 
     async def watch_drain(self, admission: Admission) -> NoReturn:
-        """End the stream with a final when the service is told to stop.
+        """End the stream at its next pause when the service is told to stop.
 
         Raises:
             Draining: the grace is over.
         """
         await admission.until_draining()
-        self._stop(Stop("drain"))
+        await self._leave("drain", self.limits.leave_s)
         await admission.until_cut_off()
+
+    async def watch_moves(self) -> NoReturn:
+        """End the stream at its next pause when it is asked to move."""
+        await self.asked_to_move.wait()
+        await self._leave("move", MOVE_S)
+        await asyncio.Future()
+
+    async def _leave(self, reason: LeavingReason, patience_s: float) -> None:
+        if self.stopping or self.leaving == "drain":
+            return
+        self.leaving = reason
+        self.outbox.put([Leaving(reason, self.session.told_s, patience_s)])
+        self.inbox.put(Leave(reason))
+        self.wake()
+        deadline_s = self.clock() + patience_s
+        # The session ends by itself where somebody pauses; where no sound comes it cannot know.
+        while (  # noqa: ASYNC110 every packet puts it off
+            left_s := min(deadline_s, self.packet_at_s + MUTE_S) - self.clock()
+        ) > 0:
+            await asyncio.sleep(left_s)
+        self._stop(Stop(reason))
 
     async def _send(self, text: str) -> None:
         try:
@@ -153,7 +208,8 @@ class Connection:
             await asyncio.sleep(ROOM_POLL_S)
         if self.stopping:  # a drain came meanwhile; nothing is heard behind a stop
             return
-        self.inbox.put(Packet(pcm, self.clock()))
+        self.packet_at_s = self.clock()
+        self.inbox.put(Packet(pcm, self.packet_at_s))
         self.wake()
         if wait_s:
             await asyncio.sleep(wait_s)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from service.engine.base import DepthChoice, ModelInfo, PlanInUse
 from service.errors import ServiceError
@@ -22,6 +22,7 @@ class StreamLimits:
         first_message_s: time a client has to say anything at all.
         idle_s: time without a message after which the stream ends.
         reader_s: time for which a message may wait for a client that does not read.
+        leave_s: time for a pause to come, once the service is told to stop.
     """
 
     max_frame_bytes: int
@@ -31,6 +32,26 @@ class StreamLimits:
     first_message_s: float
     idle_s: float
     reader_s: float
+    leave_s: float
+
+
+CameAfter = Literal["drain", "move", "lost"]
+"""Why a stream was begun again: the service before stopped, asked it to, or was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a client says of its stream's life elsewhere.
+
+    Args:
+        resumes: whether it goes on elsewhere when this stream ends.
+        after: why it came here; None for a stream that begins.
+        since_s: seconds since it was last drained or asked to move; None if it never was.
+    """
+
+    resumes: bool = False
+    after: CameAfter | None = None
+    since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +78,8 @@ class Dialect(Protocol):
     """The label in metrics."""
     subprotocol: str
     """Of the WebSocket; chosen where the client offers it."""
+    moved: Moved
+    """What `config` has read of the stream's life elsewhere."""
 
     def config(self, query: Mapping[str, str]) -> StreamConfig:
         """Read how a stream should begin.

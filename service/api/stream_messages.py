@@ -8,9 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-PROTOCOL_VERSION = "1.0"
+from service.api.stream_dialect import CameAfter
+
+PROTOCOL_VERSION = "1.1"
 SUBPROTOCOL = "asr.v1"
 """Chosen where a client offers it; browsers offer it beside their key."""
+MAX_START_S = 31_622_400.0
+"""A leap year."""
+MAX_NUMBER = 2**31 - 1
 
 
 class _Message(BaseModel):
@@ -57,13 +62,15 @@ class ReadyMessage(_FromServer):
     endpointing_ms: int
     chunk_ms: int = Field(description="Audio that the encoder takes at once.")
     limits: StreamLimits
+    start_s: float = Field(description="Stream time of the first sample: that of the query.")
+    utt: int = Field(description="The first utterance's number: that of the query.")
 
 
 class PartialMessage(_FromServer):
     """A caption that may still change behind its first `stable_chars` characters."""
 
     type: Literal["partial"] = "partial"
-    utt: int = Field(description="The utterance, from 0.")
+    utt: int = Field(description="The utterance; the first is the query's `utt`.")
     start: float
     end: float = Field(description="How far the audio has been taken into account.")
     text: str
@@ -98,7 +105,7 @@ class FinalMessage(_FromServer):
     flops: int = Field(description="Operations in all, estimated.")
     rtf: float = Field(description="Engine time over encoded audio.")
     lag_ms: int
-    reason: Literal["endpoint", "limit", "flush", "stop", "drain", "idle", "gap"]
+    reason: Literal["endpoint", "limit", "flush", "stop", "drain", "move", "idle", "gap"]
 
 
 class DepthMessage(_FromServer):
@@ -124,13 +131,22 @@ class LagMessage(_FromServer):
 
 
 class WarningMessage(_FromServer):
-    """Something the client should know; the stream goes on."""
+    """Something the client should know; the stream goes on.
+
+    `audio_dropped`: sound from `start` to `end` was not taken. `draining`, `moving`: the stream ends
+    at its next pause, with `done` and close 1001; begin another one with `start_s` = `done.end`.
+    """
 
     type: Literal["warning"] = "warning"
-    code: Literal["audio_dropped"]
+    code: Literal["audio_dropped", "draining", "moving"]
     message: str
     start: float
-    end: float
+    end: float = Field(
+        description="Of `draining` and `moving` the same as `start`: where it is now."
+    )
+    deadline_ms: int | None = Field(
+        None, description="Time within which the stream ends, pause or not; else null."
+    )
 
 
 class MarkerMessage(_FromServer):
@@ -172,7 +188,12 @@ class DoneMessage(_Totals):
     """Everything has been told."""
 
     type: Literal["done"] = "done"
-    reason: Literal["stop", "drain", "idle"]
+    reason: Literal["stop", "drain", "move", "idle"]
+    end: float = Field(
+        description="Sound up to here was accepted: all speech in it is in exactly one final. What "
+        "was sent behind it was not taken into account; it may lie up to 0.3 s before the `end` of "
+        "the last `lag`, in silence."
+    )
 
 
 ServerMessage = Annotated[
@@ -254,6 +275,32 @@ class StreamQuery(_Message):
     hotwords: str = Field(
         "",
         description="Words or names that may come, between commas: at most 100 of 64 characters.",
+    )
+    start_s: float = Field(
+        0.0,
+        ge=0,
+        le=MAX_START_S,
+        allow_inf_nan=False,
+        description="Stream time of the first sample, of a stream that goes on from elsewhere; all "
+        "times that the server tells count from there.",
+    )
+    utt: int = Field(0, ge=0, le=MAX_NUMBER, description="Number of the first utterance.")
+    seq: int = Field(0, ge=0, le=MAX_NUMBER, description="Number of the first message.")
+    resumes: bool = Field(
+        False,  # noqa: FBT003 a default
+        description="The client keeps what is not yet final and goes on elsewhere when the stream "
+        "ends with 1001; only such a stream is asked to move.",
+    )
+    after: CameAfter | None = Field(
+        None, description="Why the stream was begun again: `done.reason`, or `lost`."
+    )
+    moved_s: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_START_S,
+        allow_inf_nan=False,
+        description="Seconds since the stream was last drained or asked to move; left out if it "
+        "never was. It is not asked again before 300.",
     )
 
 

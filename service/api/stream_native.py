@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from service.api.problems import INTERNAL_CODE, INTERNAL_MESSAGE, retry_after_s_of
-from service.api.stream_dialect import Keepalive, Welcome
+from service.api.stream_dialect import Keepalive, Moved, Welcome
 from service.api.stream_messages import (
     SUBPROTOCOL,
     ConfigureMessage,
@@ -44,6 +44,8 @@ from service.streaming.events import (
     Event,
     Final,
     Lag,
+    Leaving,
+    LeavingReason,
     Marked,
     Partial,
     Refused,
@@ -52,6 +54,10 @@ from service.streaming.events import (
 
 _DECIMALS = 3  # milliseconds
 _MAX_QUOTED_CHARS = 40
+_LEAVING: dict[LeavingReason, tuple[Literal["draining", "moving"], str]] = {
+    "drain": ("draining", "the service is stopping"),
+    "move": ("moving", "other replicas have more room"),
+}
 
 
 class NativeDialect:
@@ -61,6 +67,7 @@ class NativeDialect:
     subprotocol = SUBPROTOCOL
 
     def __init__(self) -> None:
+        self.moved = Moved()
         self._seq = 0
         self._with_words = True
         self._info: ModelInfo | None = None
@@ -79,6 +86,8 @@ class NativeDialect:
         except ValidationError as error:
             raise ParameterInvalid(_in_words(error, "parameter")) from error
         self._with_words = asked.words
+        self._seq = asked.seq
+        self.moved = Moved(asked.resumes, asked.after, asked.moved_s)
         return StreamConfig(
             encoding=asked.encoding,
             rate_hz=int(asked.sample_rate),
@@ -86,6 +95,8 @@ class NativeDialect:
             model=asked.model,
             endpointing_s=asked.endpointing_ms / 1000,
             hotwords=parse_hotwords(asked.hotwords),
+            start_s=asked.start_s,
+            first_utterance=asked.utt,
         )
 
     def command(self, text: str, choice: DepthChoice) -> Command | Keepalive:
@@ -142,6 +153,8 @@ class NativeDialect:
                     max_speed=limits.max_speed,
                     idle_s=limits.idle_s,
                 ),
+                start_s=config.start_s,
+                utt=config.first_utterance,
             )
         )
 
@@ -182,8 +195,8 @@ class NativeDialect:
                 return LagMessage(
                     seq=seq, end=_s(event.end_s), lag_ms=_ms(event.lag_s), buffered_s=buffered_s
                 )
-            case Dropped():
-                return _dropped(event, seq)
+            case Dropped() | Leaving():
+                return _warning(event, seq)
             case Marked():
                 return MarkerMessage(seq=seq, id=event.id)
             case Stats():
@@ -191,7 +204,8 @@ class NativeDialect:
             case Refused():
                 return _error(event.error, seq, fatal=False)
             case Done():
-                return DoneMessage(seq=seq, **_totals(event.stats), reason=event.reason)
+                end = _s(event.end_s)
+                return DoneMessage(seq=seq, **_totals(event.stats), reason=event.reason, end=end)
 
     def _final(self, event: Final, seq: int) -> FinalMessage:
         words = [
@@ -249,7 +263,9 @@ def _configure(message: ConfigureMessage, choice: DepthChoice) -> Configure:
     return Configure(kept, endpointing_s, hotwords)
 
 
-def _dropped(event: Dropped, seq: int) -> WarningMessage:
+def _warning(event: Dropped | Leaving, seq: int) -> WarningMessage:
+    if isinstance(event, Leaving):
+        return _leaving(event, seq)
     start, end = _s(event.start_s), _s(event.end_s)
     return WarningMessage(
         seq=seq,
@@ -257,6 +273,18 @@ def _dropped(event: Dropped, seq: int) -> WarningMessage:
         message=f"{end - start:.1f} s of audio were dropped: the service is too far behind",
         start=start,
         end=end,
+    )
+
+
+def _leaving(event: Leaving, seq: int) -> WarningMessage:
+    at, why = _s(event.end_s), _LEAVING[event.reason]
+    return WarningMessage(
+        seq=seq,
+        code=why[0],
+        message=f"{why[1]}; the stream ends at its next pause, within {event.deadline_s:g} s",
+        start=at,
+        end=at,
+        deadline_ms=_ms(event.deadline_s),
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.engine.base import DepthChoice
-from service.streaming.events import ClosingReason
+from service.streaming.events import ClosingReason, LeavingReason
 from service.streaming.pcm import Encoding
 
 
@@ -19,6 +19,8 @@ class StreamConfig:
         model: the name or alias asked for, if any; the caller has made it part of the choice by the
             time a session begins.
         hotwords: words that may come.
+        start_s: the stream time of its first sample; not 0, if it was elsewhere before.
+        first_utterance: the number of its first utterance.
     """
 
     encoding: Encoding = "pcm_s16le"
@@ -27,6 +29,8 @@ class StreamConfig:
     endpointing_s: float = 0.5
     model: str | None = None
     hotwords: tuple[str, ...] = ()
+    start_s: float = 0.0
+    first_utterance: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,18 @@ class Marker:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """End the stream at the first pause behind the audio that came before this."""
+
+    reason: LeavingReason
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End the utterance and the stream."""
 
     reason: ClosingReason = "stop"
 
 
-Command = Configure | Flush | Marker | Stop
+Command = Configure | Flush | Marker | Leave | Stop
 Item = Packet | Gap | Command

@@ -10,8 +10,10 @@ from typing import Literal
 from service.engine.base import PlanInUse, Word
 from service.errors import CallerError, Unavailable
 
-FinalReason = Literal["endpoint", "limit", "flush", "stop", "drain", "idle", "gap"]
-ClosingReason = Literal["stop", "drain", "idle"]
+FinalReason = Literal["endpoint", "limit", "flush", "stop", "drain", "move", "idle", "gap"]
+LeavingReason = Literal["drain", "move"]
+"""Why a stream should go on elsewhere: the service stops, or has too many streams."""
+ClosingReason = Literal["stop", "drain", "move", "idle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,21 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """The stream ends at its next pause, so that its client can go on elsewhere.
+
+    Args:
+        reason: why.
+        end_s: that of the last message before.
+        deadline_s: seconds from now after which it ends in any case.
+    """
+
+    reason: LeavingReason
+    end_s: float
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Marked:
     """All audio before the client's marker has been taken into account."""
 
@@ -110,10 +127,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing follows."""
+    """Nothing follows.
+
+    Args:
+        end_s: up to where sound was accepted: all speech before it is in the finals, and nothing
+            behind it was taken into account. A client that goes on elsewhere begins there.
+    """
 
     reason: ClosingReason
     stats: Stats
+    end_s: float
 
 
-Event = Partial | Final | Depth | Lag | Dropped | Marked | Stats | Refused | Done
+Event = Partial | Final | Depth | Lag | Dropped | Leaving | Marked | Stats | Refused | Done

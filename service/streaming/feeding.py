@@ -7,7 +7,7 @@ chunks  [------][------][------]                 rounded up, so that nothing sai
 
 from dataclasses import dataclass
 
-from service.engine.base import SAMPLE_RATE_HZ
+from service.engine.base import SAMPLE_RATE_HZ, PlanInUse
 from service.streaming.track import Track, quietest_place
 from service.streaming.utterance import Utterance
 
@@ -28,6 +28,16 @@ class Target:
     position: int
     last: bool
     due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the engine was given of an utterance, until its output comes."""
+
+    plan: PlanInUse
+    target: Target
+    decode: bool
+    second_pass: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,12 @@ What happens when it is full is up to the sender of bytes: it stops reading the 
 
 from collections import deque
 
-from service.streaming.commands import Gap, Item, Packet
+from service.streaming.commands import Command, Gap, Item, Packet, Stop
 
 MAX_ITEMS = 4096
 """However small the packets are."""
+MAX_ROUND_COMMANDS = 64
+"""Of one stream in one round; each may have an answer, and the outbox is bounded."""
 
 
 class Inbox:
@@ -39,11 +41,6 @@ class Inbox:
         """Whether the next packet has to wait or to go."""
         return self.waiting_bytes >= self._max_bytes or len(self._items) >= MAX_ITEMS
 
-    @property
-    def next_is_command(self) -> bool:
-        """Whether no audio comes next; for the side that takes."""
-        return bool(self._items) and not isinstance(self._items[0], Packet)
-
     def put(self, item: Item) -> None:
         """Add what came in, behind the gap of what was dropped before it."""
         if self._gap.num_bytes:
@@ -65,3 +62,15 @@ class Inbox:
         if isinstance(item, Packet):
             self._taken_bytes += len(item.pcm)
         return item
+
+    def take_commands(self, first: Gap | Command) -> list[Gap | Command]:
+        """Take what follows a command up to the next audio, a round's worth of it at most."""
+        taken = [first]
+        # A gap and an end are for themselves: what they leave behind is heard before what follows.
+        while self._items and not isinstance(taken[-1], Gap | Stop):
+            following = self._items[0]
+            if isinstance(following, Packet) or len(taken) == MAX_ROUND_COMMANDS:
+                break
+            taken.append(following)
+            self._items.popleft()
+        return taken

@@ -90,6 +90,10 @@ class Segmenter:
         frame = self._num_frames if self._run_start is None else self._run_start
         return max(self._floor, frame * GATE_FRAME_SAMPLES)
 
+    def free_until(self, lead_samples: int) -> int:
+        """How far no utterance reaches that is open or may begin now, its lead included."""
+        return max(self._floor, self.silent_until - lead_samples)
+
     def push(self, probabilities: Samples) -> list[Onset | Offset]:
         """Take the next frames and say what began and ended in them, in order."""
         events = (self._push_frame(float(probability)) for probability in probabilities)

@@ -8,44 +8,49 @@ from the beginning of the stream.
 """
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 
 from service.engine.base import (
     GATE_FRAME_SAMPLES,
     SAMPLE_RATE_HZ,
-    Engine,
     ListenInput,
     LiveInput,
     LiveOutput,
-    ModelInfo,
     PlanInUse,
     Samples,
 )
 from service.errors import ServiceError
-from service.scheduling.depth import DropDecider
 from service.scheduling.live_load import LiveLoad
+from service.streaming.backing import Backing
 from service.streaming.commands import (
     Command,
     Configure,
     Flush,
     Gap,
+    Leave,
     Marker,
     Packet,
     Stop,
     StreamConfig,
 )
 from service.streaming.dial import Dial
-from service.streaming.events import ClosingReason, Done, Dropped, Event, FinalReason
-from service.streaming.feeding import HANG_SAMPLES, TAIL_SAMPLES, Feeding, Target, cut
+from service.streaming.events import (
+    ClosingReason,
+    Done,
+    Dropped,
+    Event,
+    FinalReason,
+    LeavingReason,
+)
+from service.streaming.feeding import HANG_SAMPLES, TAIL_SAMPLES, Feeding, Target, Work, cut
 from service.streaming.inbox import Inbox
 from service.streaming.markers import Markers
-from service.streaming.measures import StreamMeasures
 from service.streaming.outbox import Outbox
 from service.streaming.pcm import PcmDecoder
 from service.streaming.progress import Progress
 from service.streaming.segmenter import LEAD_SAMPLES, Offset, Onset, Segmenter
+from service.streaming.stream_time import in_stream_time
 from service.streaming.telling import Totals, final_of, partial_of
 from service.streaming.track import Track
 from service.streaming.utterance import Utterance
@@ -55,36 +60,6 @@ MAX_BACKLOG_SAMPLES = 8 * SAMPLE_RATE_HZ
 after stays in the inbox."""
 UNHEARD_SPEECH_S = 1.5
 """Sound without a new word, after which the decoder is believed and not the gate."""
-
-MAX_ROUND_COMMANDS = 64
-"""Of one stream in one round; each may have an answer, and the outbox is bounded."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    plan: PlanInUse
-    target: Target
-    decode: bool
-    second_pass: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Backing:
-    """What all streams share.
-
-    Args:
-        engine: opens their utterances and listeners.
-        info: what it serves.
-        decide: what `auto` means.
-        measures: told what happens.
-        two_pass: whether a final is a second pass over its utterance, where there is room for it.
-    """
-
-    engine: Engine
-    info: ModelInfo
-    decide: DropDecider
-    measures: StreamMeasures
-    two_pass: bool = False
 
 
 class Session:
@@ -122,12 +97,15 @@ class Session:
         self._progress = Progress(backing.measures)
         self._totals = Totals()
         self._utterances: deque[Utterance] = deque()
-        self._num_opened = 0
+        self._start_s = config.start_s
+        self._num_opened = config.first_utterance
         self._unheard: list[Samples] = []
         self._commands: list[Gap | Command] = []
         self.markers = Markers()
-        self._work: _Work | None = None
+        self._work: Work | None = None
+        self._leaving: LeavingReason | None = None
         self._closing: ClosingReason | None = None
+        self._accepted: int | None = None  # once it is known to be less than all that was received
         self._finished = False
         self._events: list[Event] = []
         self.due_since_s: float | None = None
@@ -160,6 +138,16 @@ class Session:
         head = self._head
         return head.state.state_bytes if head is not None and head.state is not None else 0
 
+    @property
+    def told_s(self) -> float:
+        """The `end` of the last message; may be asked for between rounds and within."""
+        return self._start_s + self._progress.end_s
+
+    @property
+    def flops_per_s(self) -> float:
+        """Operations for each second of audio so far; may be asked for between rounds and within."""
+        return self._totals.flops_per_s(self._track.end)
+
     def collect(self, now_s: float) -> ListenInput | None:
         """Take what came in, up to the next command and those that follow at once."""
         self._progress.collecting(now_s)
@@ -171,7 +159,7 @@ class Session:
             if isinstance(item, Packet):
                 pieces.append(self._append(self._decoder.push(item.pcm), item.arrived_s))
             else:
-                self._take_commands(item)
+                self._commands += self._inbox.take_commands(item)
         if self._commands and isinstance(self._commands[-1], Stop):
             pieces.append(self._append(self._decoder.finish(), now_s))
             # Silence completes the gate's last frame; nobody else sees it.
@@ -186,11 +174,14 @@ class Session:
                 self._open(event, now_s)
             else:
                 self._close(event, "limit" if event.hurried else "endpoint", now_s)
+            if self._closing is not None:
+                break
         if self._segmenter.speaking:
             self._utterances[-1].voice_end = min(self._segmenter.voice_end, self._track.end)
         commands, self._commands = self._commands, []
         for command in commands:
-            self._obey(command, now_s)
+            if self._closing is None:
+                self._obey(command, now_s)
         self._go_on(now_s)
 
     def due(self, now_s: float, load: LiveLoad) -> LiveInput | None:
@@ -211,7 +202,7 @@ class Session:
         complete = min(target.position, head.fed + self._feeding.chunk_samples)
         self.due_since_s = self._progress.due_since(complete, now_s) if target.due else None
         second_pass = target.last and self._two_pass and load.second_passes
-        self._work = _Work(plan, target, decode, second_pass)
+        self._work = Work(plan, target, decode, second_pass)
         samples = self._track.between(head.fed, target.position)
         return LiveInput(
             head.state, samples, plan, decode, target.last, second_pass, self._hotwords
@@ -243,7 +234,7 @@ class Session:
         """Hand on what there is to tell."""
         events, self._events = self._events, []
         if events:
-            self._outbox.put(events)
+            self._outbox.put([in_stream_time(event, self._start_s) for event in events])
 
     def failed(self, error: ServiceError) -> None:
         """End at once: what the engine holds of this stream may be half done."""
@@ -267,17 +258,6 @@ class Session:
     def _heard(self) -> int:
         return min(self._segmenter.heard, self._track.end)
 
-    def _take_commands(self, first: Gap | Command) -> None:
-        self._commands.append(first)
-        # A gap and an end are for themselves: what they leave behind is heard before what follows.
-        while not isinstance(self._commands[-1], Gap | Stop) and self._inbox.next_is_command:
-            if len(self._commands) == MAX_ROUND_COMMANDS:
-                break
-            item = self._inbox.take()
-            assert item is not None, "nobody else takes from an inbox"
-            assert not isinstance(item, Packet), "a command"
-            self._commands.append(item)
-
     def _append(self, samples: Samples, arrived_s: float) -> Samples:
         self._track.append(samples)
         self._progress.arrived(self._track.end, arrived_s)
@@ -298,6 +278,14 @@ class Session:
         last.end = min(offset.end, self._track.end)
         last.voice_end, last.reason = min(offset.voice_end, last.end), reason
         last.end_arrived_s = self._progress.arrival_of(offset.end, now_s)
+        if self._leaving is not None:
+            self._end_at(last.end, self._leaving)
+
+    def _end_at(self, position: int, reason: ClosingReason) -> None:
+        """Take nothing into account that lies behind a place between utterances."""
+        self._segmenter.close(position)
+        self._unheard.clear()
+        self._closing, self._accepted = reason, position
 
     def _obey(self, command: Gap | Command, now_s: float) -> None:
         end = self._track.end
@@ -308,11 +296,18 @@ class Session:
                 self._close(self._segmenter.close(end), "flush", now_s)
             case Marker():
                 self._events += self.markers.add(end, command.id)
+            case Leave():
+                self._leaving = command.reason
+                if not self._segmenter.speaking:
+                    self._end_at(self._segmenter.free_until(LEAD_SAMPLES), command.reason)
             case Stop():
+                self._leaving = None  # all that came is accepted, a pause or not
                 self._close(self._segmenter.close(end), command.reason, now_s)
                 self._closing = command.reason
             case Gap():
                 self._close(self._segmenter.close(end), "gap", now_s)
+                if self._closing is not None:
+                    return  # whoever goes on elsewhere may still have what was dropped here
                 samples = self._append(self._decoder.skip(command.num_bytes), command.arrived_s)
                 self._unheard.append(samples)
                 start_s, end_s = end / SAMPLE_RATE_HZ, self._track.end / SAMPLE_RATE_HZ
@@ -380,7 +375,8 @@ class Session:
     def _go_on(self, now_s: float) -> None:
         """Tell how far things are, let go of what is done with, and end when all is told."""
         ending = self._closing is not None and not self._utterances and not self._unheard
-        covered = self._track.end if ending else self._covered()
+        accepted = self._track.end if self._accepted is None else self._accepted
+        covered = accepted if ending else min(self._covered(), accepted)
         lag = self._progress.lag_due(covered, self._track.end, now_s)
         if lag is not None:
             self._events.append(lag)
@@ -396,5 +392,6 @@ class Session:
         if ending and not self._finished:
             self._finished = True
             self._progress.cover(covered, now_s)
-            stats = self._totals.stats(self._track.end, 0)
-            self._events.append(Done(self._closing or "stop", stats))
+            stats = self._totals.stats(accepted, 0)
+            end_s = accepted / SAMPLE_RATE_HZ
+            self._events.append(Done(self._closing or "stop", stats, end_s))

@@ -61,6 +61,10 @@ class Totals:
         self._layer_samples += encoded * plan.effective_layers
         self._cost += cost
 
+    def flops_per_s(self, audio: int) -> float:
+        """Give the operations for each second after so many samples of audio."""
+        return self._cost.flops * SAMPLE_RATE_HZ / audio if audio else 0.0
+
     def due(self, audio: int, state_bytes: int) -> Stats | None:
         """Give the totals, if they have not been told for long enough."""
         if audio - self._told_at < STATS_EVERY_SAMPLES:

@@ -14,12 +14,13 @@ from service.scheduling.live import TICK_S, Round
 from service.scheduling.live_load import MAX_PARTIAL_INTERVAL_S
 from service.scheduling.load_control import TICK_S as CONTROL_TICK_S
 from service.scheduling.load_control import ControlConfig, LoadControl
+from service.streaming.backing import Backing
 from service.streaming.commands import Packet, StreamConfig
 from service.streaming.events import Depth, Event, Final
 from service.streaming.inbox import Inbox
 from service.streaming.measures import StreamMeasures
 from service.streaming.outbox import Outbox
-from service.streaming.session import Backing, Session
+from service.streaming.session import Session
 from tests.service_kit import FakeClock, until
 from tests.stream_kit import LOUD, packets, serving, sound
 

@@ -22,7 +22,7 @@ async def test_a_stream_from_ready_to_done() -> None:
         code = await client.read_to_end()
 
     assert ready.type == "ready"
-    assert (ready.model, ready.layers, ready.protocol) == ("fake-elastic", 8.0, "1.0")
+    assert (ready.model, ready.layers, ready.protocol) == ("fake-elastic", 8.0, "1.1")
     assert client.all("final")[0].text.startswith("alpha bravo charlie delta")
     assert client.messages[-1].type == "done"
     assert code == 1000

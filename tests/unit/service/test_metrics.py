@@ -13,6 +13,7 @@ COUNTERS = {
     "asr_decode_rejected",
     "asr_streams",
     "asr_stream_dropped_audio_seconds",
+    "asr_stream_moves",
     "asr_auth_failures",
     "asr_slo_violations",
     "asr_depth_decisions",

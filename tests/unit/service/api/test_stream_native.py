@@ -56,7 +56,7 @@ EVENTS: tuple[Event, ...] = (
     Marked("m"),
     STATS,
     Refused(MessageInvalid("expected a message")),
-    Done("stop", STATS),
+    Done("stop", STATS, 2.0),
 )
 LIMITS = StreamLimits(
     max_frame_bytes=1,
@@ -66,6 +66,7 @@ LIMITS = StreamLimits(
     first_message_s=1.0,
     idle_s=1.0,
     reader_s=1.0,
+    leave_s=1.0,
 )
 
 
