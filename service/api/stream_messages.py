@@ -128,6 +128,10 @@ class LagMessage(_FromServer):
     end: float
     lag_ms: int
     buffered_s: float = Field(description="Audio received and not yet taken into account.")
+    accepted: float = Field(
+        description="All speech up to here is in finals; a client whose connection breaks now goes "
+        "on from here."
+    )
 
 
 class WarningMessage(_FromServer):

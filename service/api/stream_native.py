@@ -191,9 +191,12 @@ class NativeDialect:
                     seq=seq, **_depth(event.plan), reason=event.reason, applies=event.applies
                 )
             case Lag():
-                buffered_s = _s(event.buffered_s)
                 return LagMessage(
-                    seq=seq, end=_s(event.end_s), lag_ms=_ms(event.lag_s), buffered_s=buffered_s
+                    seq=seq,
+                    end=_s(event.end_s),
+                    lag_ms=_ms(event.lag_s),
+                    buffered_s=_s(event.buffered_s),
+                    accepted=_s(event.accepted_s),
                 )
             case Dropped() | Leaving():
                 return _warning(event, seq)

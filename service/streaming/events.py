@@ -66,11 +66,18 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far the audio has been taken into account, where no caption says so."""
+    """How far the audio has been taken into account, where no caption says so.
+
+    Args:
+        buffered_s: audio received behind that.
+        accepted_s: up to where all speech is in finals; a client that had to go on elsewhere would
+            begin there.
+    """
 
     end_s: float
     lag_s: float
     buffered_s: float
+    accepted_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,17 @@ class Progress:
         arrived_s = now_s if self._covered_arrived_s is None else self._covered_arrived_s
         return max(0.0, now_s - arrived_s)
 
-    def lag_due(self, covered: int, received: int, now_s: float) -> Lag | None:
-        """Move `end` by a message of its own, once it has got far enough ahead."""
+    def lag_due(self, covered: int, received: int, settled: int, now_s: float) -> Lag | None:
+        """Move `end` by a message of its own, once it has got far enough ahead.
+
+        Args:
+            covered: how far audio has been taken into account.
+            received: how far it has come.
+            settled: how far all speech is in finals.
+            now_s: when the message leaves.
+        """
         if covered - self._end < LAG_EVERY_S * SAMPLE_RATE_HZ:
             return None
         lag_s = self.cover(covered, now_s)
-        return Lag(self.end_s, lag_s, (received - self._end) / SAMPLE_RATE_HZ)
+        buffered_s = (received - self._end) / SAMPLE_RATE_HZ
+        return Lag(self.end_s, lag_s, buffered_s, settled / SAMPLE_RATE_HZ)

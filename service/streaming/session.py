@@ -35,14 +35,7 @@ from service.streaming.commands import (
     StreamConfig,
 )
 from service.streaming.dial import Dial
-from service.streaming.events import (
-    ClosingReason,
-    Done,
-    Dropped,
-    Event,
-    FinalReason,
-    LeavingReason,
-)
+from service.streaming.events import ClosingReason, Done, Dropped, Event, FinalReason
 from service.streaming.feeding import HANG_SAMPLES, TAIL_SAMPLES, Feeding, Target, Work, cut
 from service.streaming.inbox import Inbox
 from service.streaming.markers import Markers
@@ -103,7 +96,7 @@ class Session:
         self._commands: list[Gap | Command] = []
         self.markers = Markers()
         self._work: Work | None = None
-        self._leaving: LeavingReason | None = None
+        self._leaving: ClosingReason | None = None
         self._closing: ClosingReason | None = None
         self._accepted: int | None = None  # once it is known to be less than all that was received
         self._finished = False
@@ -258,6 +251,12 @@ class Session:
     def _heard(self) -> int:
         return min(self._segmenter.heard, self._track.end)
 
+    @property
+    def _settled(self) -> int:
+        """How far all speech is in finals, and none may begin."""
+        head = self._head
+        return self._segmenter.free_until(LEAD_SAMPLES) if head is None else head.start
+
     def _append(self, samples: Samples, arrived_s: float) -> Samples:
         self._track.append(samples)
         self._progress.arrived(self._track.end, arrived_s)
@@ -377,7 +376,7 @@ class Session:
         ending = self._closing is not None and not self._utterances and not self._unheard
         accepted = self._track.end if self._accepted is None else self._accepted
         covered = accepted if ending else min(self._covered(), accepted)
-        lag = self._progress.lag_due(covered, self._track.end, now_s)
+        lag = self._progress.lag_due(covered, self._track.end, min(self._settled, accepted), now_s)
         if lag is not None:
             self._events.append(lag)
         for reached in self.markers.reached(covered):

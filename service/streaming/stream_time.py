@@ -19,7 +19,10 @@ def in_stream_time(event: Event, start_s: float) -> Event:
                 words=tuple(shifted(word, start_s) for word in event.words),
                 plans=tuple((from_s + start_s, plan) for from_s, plan in event.plans),
             )
-        case Lag() | Leaving() | Done():
+        case Lag():
+            accepted_s = event.accepted_s + start_s
+            return replace(event, end_s=event.end_s + start_s, accepted_s=accepted_s)
+        case Leaving() | Done():
             return replace(event, end_s=event.end_s + start_s)
         case _:
             return event

@@ -51,7 +51,7 @@ EVENTS: tuple[Event, ...] = (
         *(((0.2, HALF),), 0.5, 10, 0.1, 0.2, "endpoint"),
     ),
     Depth(HALF, "configure", "next_chunk"),
-    Lag(1.0, 0.1, 0.3),
+    Lag(1.0, 0.1, 0.3, 0.5),
     Dropped(1.0, 2.5),
     Marked("m"),
     STATS,

@@ -79,9 +79,9 @@ async def test_a_newer_partial_takes_the_place_of_the_one_before() -> None:
 
 async def test_a_final_takes_the_place_of_its_partial_and_stays() -> None:
     outbox = Outbox()
-    outbox.put([partial("a"), final("a"), partial("b"), final("b"), Lag(1.0, 0.1, 0.0)])
+    outbox.put([partial("a"), final("a"), partial("b"), final("b"), Lag(1.0, 0.1, 0.0, 0.5)])
 
-    assert await drained(outbox) == [final("a"), final("b"), Lag(1.0, 0.1, 0.0)]
+    assert await drained(outbox) == [final("a"), final("b"), Lag(1.0, 0.1, 0.0, 0.5)]
 
 
 async def test_a_client_that_does_not_read_ends_its_stream_and_frees_what_waited() -> None:

@@ -64,8 +64,8 @@ def test_tiny_packets_count_with_the_first_of_them(progress: Progress) -> None:
 def test_a_lag_message_is_due_once_enough_is_covered(progress: Progress) -> None:
     progress.arrived(16_000, 1.0)
 
-    assert progress.lag_due(6_000, 16_000, 1.2) is None
-    due = progress.lag_due(8_000, 16_000, 1.2)
+    assert progress.lag_due(6_000, 16_000, 0, 1.2) is None
+    due = progress.lag_due(8_000, 16_000, 4_000, 1.2)
 
     assert due
-    assert (due.end_s, due.buffered_s) == (0.5, 0.5)
+    assert (due.end_s, due.buffered_s, due.accepted_s) == (0.5, 0.5, 0.25)

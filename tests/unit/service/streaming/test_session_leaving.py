@@ -164,7 +164,7 @@ def test_times_and_numbers_go_on_from_where_the_stream_was() -> None:
 
 def test_only_messages_with_times_are_moved_in_time() -> None:
     assert in_stream_time(Leaving("move", 1.0, 30.0), 2.0) == Leaving("move", 3.0, 30.0)
-    assert in_stream_time(Lag(1.0, 0.1, 0.2), 2.0) == Lag(3.0, 0.1, 0.2)
+    assert in_stream_time(Lag(1.0, 0.1, 0.2, 0.5), 2.0) == Lag(3.0, 0.1, 0.2, 2.5)
     assert in_stream_time(Dropped(1.0, 2.0), 2.0) == Dropped(3.0, 4.0)
     assert in_stream_time(Marked("m"), 2.0) == Marked("m")
 
@@ -177,41 +177,47 @@ def test_only_messages_with_times_are_moved_in_time() -> None:
         max_size=7,
     ),
     st.integers(200, 20_000),
-    st.lists(st.integers(0, 60), max_size=5),
+    st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=5),
 )
-def test_moved_as_often_as_it_may_be_a_stream_tells_what_it_would_have_told_in_one_place(
-    scene: list[tuple[float, float]], packet_bytes: int, leaves: list[int]
+def test_moved_or_lost_as_often_as_it_may_be_a_stream_tells_what_it_would_have_told_in_one_place(
+    scene: list[tuple[float, float]], packet_bytes: int, cuts: list[tuple[int, bool]]
 ) -> None:
     pcm = sound(*scene)
     here = played(pcm, packet_bytes)
     finals: list[Final] = []
     start_s, utt = 0.0, 0
 
-    told = None
-    for leaves_after in [*leaves, None]:
+    told, number = None, -1
+    for cut_after, crashes in [*cuts, (-1, False)]:
         rig = Rig(config(start_s=start_s, first_utterance=utt))
         owed = pcm[round(start_s * 16_000) * 2 :]
         for number, packet in enumerate(packets(owed, packet_bytes)):
-            if number == leaves_after:
+            if number == cut_after and crashes:
+                break
+            if number == cut_after:
                 rig.tell(Leave("move"))
             rig.say(packet)
             rig.run()
             if rig.all(Done):
                 break
-        if not rig.all(Done):
+        if not rig.all(Done) and not (crashes and cut_after <= number):
             rig.tell(Stop())
         finals += rig.finals
-        told = left(rig)
-        assert told.end_s >= max([start_s, *[final.end_s for final in rig.finals]])
-        if told.reason == "stop":
-            break
-        start_s, utt = told.end_s, utt + len(rig.finals)
+        accepted_s = [lag.accepted_s for lag in rig.all(Lag)]
+        assert accepted_s == sorted(accepted_s)
+        accepted_s += [final.end_s for final in rig.finals] + [start_s]
+        if rig.all(Done):
+            told = left(rig)
+            assert told.end_s >= max(accepted_s)
+            if told.reason == "stop":
+                break
+            accepted_s.append(told.end_s)
+        start_s, utt = max(accepted_s), utt + len(rig.finals)
 
     assert told is not None
     assert told.end_s == pytest.approx(len(pcm) / 32_000, abs=1e-9)
     assert [final.utt for final in finals] == list(range(len(finals)))
     # Speech is where it was, to a frame of the gate, whose frames begin where a stream does.
-    assert [final.reason for final in finals] == [final.reason for final in here.finals]
     times = [(final.start_s, final.end_s) for final in finals]
     wanted = [(final.start_s, final.end_s) for final in here.finals]
     assert np.allclose(times, wanted, atol=2 * FRAME_S)
