@@ -8,6 +8,8 @@ ServiceError
 |   |-- MessageInvalid                 message_invalid
 |   |-- MessagesRefused                messages_refused
 |   |-- ClientTooSlow                  client_too_slow
+|   |-- ArchiveInvalid                 archive_invalid
+|   |-- FileUnreadable                 file_unreadable
 |   |-- Unauthenticated                unauthenticated
 |   |-- OriginRefused                  origin_refused
 |   |-- RateLimited                    rate_limited
@@ -38,10 +40,12 @@ ServiceError
 |   |-- Loading                        loading
 |   `-- Draining                       draining
 |-- SettingsInvalid                    settings_invalid
+|-- ExtraMissing                       extra_missing
 |-- ClientGone                         client_gone
 |-- RequestTimedOut                    request_timed_out
 `-- EngineError
     |-- EngineFailed                   engine_failed
+    |-- WorkerDied                     worker_died
     `-- ModelUnusable                  model_unusable
 
 Messages say what was expected and what came, and are written here or at the raise: they never carry
@@ -91,6 +95,18 @@ class MessagesRefused(CallerError):
     """Too many frames of a stream were of no use; the stream is closed."""
 
     code: ClassVar[str] = "messages_refused"
+
+
+class ArchiveInvalid(CallerError):
+    """What an archive job is to read, or where it is to write, cannot be used."""
+
+    code: ClassVar[str] = "archive_invalid"
+
+
+class FileUnreadable(CallerError):
+    """A file of an archive is gone, or may not be read."""
+
+    code: ClassVar[str] = "file_unreadable"
 
 
 class Unauthenticated(CallerError):
@@ -286,6 +302,12 @@ class SettingsInvalid(ServiceError):
     code: ClassVar[str] = "settings_invalid"
 
 
+class ExtraMissing(ServiceError):
+    """What was asked for needs a part of the installation that is not there."""
+
+    code: ClassVar[str] = "extra_missing"
+
+
 class ClientGone(ServiceError):
     """The client closed the connection before its answer was ready."""
 
@@ -320,3 +342,9 @@ class ModelUnusable(EngineError):
     """The model named in the settings cannot be loaded."""
 
     code: ClassVar[str] = "model_unusable"
+
+
+class WorkerDied(EngineError):
+    """The process that transcribed a file of an archive ended, more than once."""
+
+    code: ClassVar[str] = "worker_died"

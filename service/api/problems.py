@@ -23,6 +23,8 @@ STATUS: Mapping[type[ServiceError], int] = {
     errors.StreamingUnsupported: 422,
     errors.MessageInvalid: 400,
     errors.MessagesRefused: 400,
+    errors.ArchiveInvalid: 422,  # never met by a request, as the next
+    errors.FileUnreadable: 422,
     errors.Unauthenticated: 401,
     errors.OriginRefused: 403,
     errors.RateLimited: 429,
@@ -48,10 +50,12 @@ STATUS: Mapping[type[ServiceError], int] = {
     errors.Loading: 503,
     errors.Draining: 503,
     errors.SettingsInvalid: 500,  # never met by a request
+    errors.ExtraMissing: 500,  # nor this
     errors.ClientGone: 499,  # nginx's number; nobody is there to read it
     errors.ClientTooSlow: 408,
     errors.RequestTimedOut: 504,
     errors.EngineFailed: 500,
+    errors.WorkerDied: 500,  # never met by a request
     errors.ModelUnusable: 500,
 }
 

@@ -1,7 +1,6 @@
 """`asr transcribe`: files to words on stdout, by the same scheduler as the server's."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from service.api.formats import Format, render
 from service.engine.base import DepthChoice, Engine
 from service.errors import CallerError, ServiceError
 from service.metrics import create_metrics
-from service.scheduling.files import Limits, Transcriber
+from service.scheduling.files import Transcriber, limits_of_own_files
 from service.scheduling.hotwords import expect_support
 
 CLOSE_TIMEOUT_S = 2.0
@@ -48,14 +47,7 @@ def run(command: TranscribeCommand, engine: Engine, out: TextIO, err: TextIO) ->
 
 
 async def _run(command: TranscribeCommand, engine: Engine, out: TextIO, err: TextIO) -> int:
-    # The server's limits protect it from strangers; a file of one's own may be of any length.
-    limits = Limits(
-        max_requests=1,
-        max_audio_s=math.inf,
-        max_request_s=math.inf,
-        batch_windows=command.batch_windows,
-        decode_threads=1,
-    )
+    limits = limits_of_own_files(command.batch_windows)
     metrics = create_metrics(CollectorRegistry())
     transcriber = Transcriber(engine, metrics, time.monotonic, limits)
     num_failed = 0

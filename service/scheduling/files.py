@@ -5,6 +5,7 @@ engine thread:              |  w1 w2  |other|  w3 w4  |  one batch in the queue 
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -44,6 +45,38 @@ class Limits:
     batch_windows: int
     decode_threads: int
     max_streams: int = 1
+
+
+def limits_of_own_files(batch_windows: int, *, max_requests: int = 1) -> Limits:
+    """Give the limits of a program that transcribes files for who started it: they may be long.
+
+    The server's limits protect it from strangers; a file of one's own may be of any length.
+    """
+    return Limits(
+        max_requests=max_requests,
+        max_audio_s=math.inf,
+        max_request_s=math.inf,
+        batch_windows=batch_windows,
+        decode_threads=1,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The steps of a file that are run here, where others run the rest: every `of`-th, from `part`.
+
+    Who has a share cuts the whole file as everybody does, so each step is what it would be alone.
+    """
+
+    part: int = 0
+    of: int = 1
+
+    def takes(self, step: int) -> bool:
+        """Say whether a step, counted from 0, is run here."""
+        return step % self.of == self.part
+
+
+WHOLE_FILE = Share()
 
 
 class Transcriber:
@@ -140,6 +173,7 @@ class Transcriber:
         endpoint: str,
         on_progress: Progress = lambda _audio_s: None,
         hotwords: tuple[str, ...] = (),
+        share: Share = WHOLE_FILE,
     ) -> Transcript:
         """Transcribe a file; cancelling takes its work out of every queue.
 
@@ -149,6 +183,7 @@ class Transcriber:
             endpoint: who asks, for metrics.
             on_progress: told after each step, on the event loop.
             hotwords: words that may come in it.
+            share: of its steps; words and cost are of these alone.
 
         Raises:
             CallerError: the audio or the depth is at fault.
@@ -162,7 +197,7 @@ class Transcriber:
         with self.admission.work():
             try:
                 async with asyncio.timeout(self._limits.max_request_s):
-                    await self._run(source, builder, on_progress, hotwords)
+                    await self._run(source, builder, on_progress, hotwords, share)
             except TimeoutError as error:
                 limit_s = self._limits.max_request_s
                 raise RequestTimedOut(
@@ -183,6 +218,7 @@ class Transcriber:
         builder: TranscriptBuilder,
         on_progress: Progress,
         hotwords: tuple[str, ...],
+        share: Share,
     ) -> None:
         owner = object()
         reader = WindowReader(
@@ -193,11 +229,16 @@ class Transcriber:
             clock=self._clock,
         )
         following: asyncio.Task[WindowBatch] | None = None
+        num_steps = 0
         try:
             batch = await reader.next_batch()
             while batch.windows:
                 following = asyncio.create_task(reader.next_batch())
-                await self._step(owner, batch, builder, hotwords)
+                if share.takes(num_steps):
+                    await self._step(owner, batch, builder, hotwords)
+                else:
+                    builder.pass_over(batch.windows)
+                num_steps += 1
                 on_progress(builder.audio_s)
                 batch = await following
         finally:
