@@ -23,6 +23,8 @@ PREFIX = "ASR_"
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
 HOUR_S = 3600.0
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Hosts that nobody else reaches."""
 CLIENT_KEY = PREFIX + "API_KEY"
 """No setting of the service: the one that the command line shows to a server."""
 
@@ -220,6 +222,26 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = Field(
         default=20.0, ge=0, description="Time that running requests have to finish after SIGTERM."
     )
+    replicas_min: int = Field(
+        default=1, ge=1, description="Of a fleet: replicas that run whatever the load."
+    )
+    replicas_max: int = Field(
+        default=2,
+        ge=1,
+        validation_alias=AliasChoices("ASR_REPLICAS_MAX", "REPLICAS_MAX"),
+        description="Of a fleet: replicas that run at most. REPLICAS_MAX works too.",
+    )
+    replica_streams: float = Field(
+        default=24.0,
+        gt=0,
+        description="Of a fleet: streams that a replica is thought to carry at full depth; what it "
+        "is seen to carry goes before.",
+    )
+    replica_cores: float = Field(
+        default=1.0,
+        gt=0,
+        description="Of a fleet: cores that a replica takes; below 1, several share one.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe event that is logged."
     )
@@ -251,6 +273,8 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("expected tls_certificate and tls_key together, got one of them")
+        if self.replicas_min > self.replicas_max:
+            raise ValueError("expected replicas_min up to replicas_max, got more")
         if self.reserved_streams >= self.max_streams:
             raise ValueError("expected reserved_streams below max_streams, got as many or more")
         if self.device == "cuda" and self.engine not in {"auto", "torch"}:
@@ -275,6 +299,25 @@ def client_key(path: Path | None) -> str | None:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsInvalid(f"expected a readable file with a key at {path}, got none") from error
+
+
+def set_up_ray(*, loopback: bool) -> None:
+    """Set the environment that Ray reads when it is imported, and that its processes inherit.
+
+    What the operator has set stays.
+
+    Args:
+        loopback: whether Ray's processes listen on loopback alone; there is but one machine then.
+    """
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+    }
+    if loopback:
+        # Named for the systems on which a cluster is not supported: a node is 127.0.0.1 then.
+        wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)  # noqa: TID251 the one module that does
 
 
 def read_settings(**overrides: str | float | None) -> Settings:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.cli.archive_arguments import add_archive_arguments
 from service.errors import ServiceError
 from service.logs import configure_logs
 
@@ -20,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status: 0, 1 for a failure, 2 for a wrong use."""
     parsed = _parser().parse_args(arguments)
     commands = {
+        "archive": _archive,
         "build-engine": _build_engine,
+        "fleet": _fleet,
         "new-key": _new_key,
         "serve": _serve,
         "settings": _settings,
@@ -45,6 +48,21 @@ def _serve(parsed: argparse.Namespace) -> int:
     return serve(settings, _engine(settings))
 
 
+def _fleet(parsed: argparse.Namespace) -> int:
+    from service.cli.fleet import fleet
+    from service.settings import read_settings
+
+    settings = read_settings(
+        host=parsed.host,
+        port=parsed.port,
+        engine=parsed.engine,
+        model=parsed.model,
+        replicas_max=parsed.replicas_max,
+    )
+    configure_logs(settings.log_level, settings.log_format)
+    return fleet(settings, parsed.address)
+
+
 def _transcribe(parsed: argparse.Namespace) -> int:
     from service.cli.transcribe import TranscribeCommand, run
     from service.scheduling.depth import parse_choice
@@ -62,6 +80,28 @@ def _transcribe(parsed: argparse.Namespace) -> int:
         hotwords=parse_hotwords(parsed.hotwords),
     )
     return run(command, _engine(settings), sys.stdout, sys.stderr)
+
+
+def _archive(parsed: argparse.Namespace) -> int:
+    from service.cli.archive import ArchiveCommand, run
+    from service.scheduling.depth import parse_choice
+    from service.scheduling.hotwords import parse_hotwords
+    from service.settings import read_settings
+
+    settings = read_settings(engine=parsed.engine, model=parsed.model)
+    configure_logs("warning")
+    command = ArchiveCommand(
+        paths=tuple(parsed.paths),
+        out=parsed.out,
+        form=parsed.format,
+        choice=parse_choice(parsed.drop, parsed.max_drop, parsed.policy),
+        hotwords=parse_hotwords(parsed.hotwords),
+        flops_budget=parsed.flops_budget,
+        actors=parsed.actors,
+        cores=parsed.cores,
+        address=parsed.address,
+    )
+    return run(command, settings, sys.stderr)
 
 
 def _stream(parsed: argparse.Namespace) -> int:
@@ -112,16 +152,9 @@ def _build_engine(parsed: argparse.Namespace) -> int:
 
 
 def _engine(settings: "Settings") -> "Engine":
-    from service.engine import create_engine
+    from service.app import make_engine
 
-    return create_engine(
-        settings.engine,
-        model=settings.model,
-        num_threads=settings.engine_threads,
-        cache=settings.engine_cache,
-        fake_realtime_factor=settings.fake_realtime_factor,
-        device=settings.device,
-    )
+    return make_engine(settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,6 +167,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", help="address to listen on (HOST, else 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (PORT, else 8000)")
+    fleet = commands.add_parser(
+        "fleet",
+        help="serve as many replicas, with Ray",
+        description="Serve as many replicas as the load needs; ASR_ variables set what flags do not.",
+    )
+    fleet.add_argument("--host", help="address to listen on (HOST, else 127.0.0.1)")
+    fleet.add_argument("--port", type=int, help="port to listen on (PORT, else 8000)")
+    fleet.add_argument("--replicas-max", type=int, help="replicas at most (REPLICAS_MAX, else 2)")
+    fleet.add_argument(
+        "--address",
+        help="deploy to this Ray cluster (auto, HOST:PORT) and leave it running, "
+        "in place of starting one here",
+    )
     transcribe = commands.add_parser(
         "transcribe", help="transcribe files, without a server", description="Transcribe files."
     )
@@ -144,6 +190,12 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument(
         "--progress", action="store_true", help="show progress also where stderr is no terminal"
     )
+    archive = commands.add_parser(
+        "archive",
+        help="transcribe thousands of files to Parquet or JSON, with Ray",
+        description="Transcribe files to rows; the same command again does only what is missing.",
+    )
+    add_archive_arguments(archive)
     stream = commands.add_parser(
         "stream", help="caption live sound, by a server", description="Caption sound as it plays."
     )
@@ -173,12 +225,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "settings", help="list all settings", description="List all settings, as Markdown."
     )
-    for command in (transcribe, stream):
+    for command in (transcribe, archive, stream):
         command.add_argument("--drop", default="auto", help="depth to give up: auto or [0, 1)")
         command.add_argument("--max-drop", help="the largest drop accepted: [0, 1)")
         command.add_argument("--policy", default="ladder", help="how a budget becomes a plan")
         command.add_argument("--hotwords", default="", help="words that may come, between commas")
-    for command in (serve, transcribe, build):
+    for command in (serve, fleet, transcribe, archive, build):
         command.add_argument(
             "--engine", choices=("auto", "onnx", "torch", "fake"), help="what computes"
         )

@@ -20,11 +20,10 @@ from service.cli.sockets import StreamProtocol
 from service.engine.base import Engine
 from service.errors import SettingsInvalid
 from service.scheduling.admission import Admission
-from service.settings import Settings, listed
+from service.settings import LOOPBACK, Settings, listed
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 PING_EVERY_S = 20.0
 FLUSH_S = 2
 """Seconds; answers that are ready when the drain ends still have to leave."""

@@ -128,6 +128,11 @@ class Admission:
         return self._phase
 
     @property
+    def num_working(self) -> int:
+        """Requests that are in work; streams do not count."""
+        return self._requests.num_taken
+
+    @property
     def saturated(self) -> bool:
         """Whether the next request, or the next stream, would be refused for want of a place."""
         return self._requests.full or self.streams.full

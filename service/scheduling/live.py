@@ -208,6 +208,11 @@ class LiveScheduler:
         """Streams that are open."""
         return len(self._streams)
 
+    @property
+    def dials(self) -> list[StreamDial]:
+        """The depth of each of them."""
+        return [one.dial for one in self._streams]
+
     @contextmanager
     def open(self, stream: LiveStream) -> Generator[None]:
         """Let a stream take part; at the end it is forgotten with all that was due."""
@@ -240,7 +245,7 @@ class LiveScheduler:
             # The pool's queue holds files alone, but for a round that waits.
             num_files = self._pool.num_waiting - self._control.round_waits
             try:
-                self._control.tick([one.dial for one in self._streams], max(0, num_files))
+                self._control.tick(self.dials, max(0, num_files))
             # Streams go on at the depth they have, whatever is wrong with the controller.
             except Exception:
                 logger.exception("the controller failed")

@@ -1,0 +1,131 @@
+"""Starts the fleet: on this machine, until told to stop, or on a cluster that runs already."""
+
+import logging
+import signal
+import socket
+import threading
+from contextlib import closing
+from importlib.util import find_spec
+
+from service.errors import ExtraMissing, SettingsInvalid
+from service.settings import LOOPBACK, Settings, set_up_ray
+
+logger = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 100 * 1024 * 1024
+"""Sound and captions go straight through; what Ray would share is next to nothing."""
+SPARE_CORES = 1.0
+"""Logical cores of the local node beside those of the replicas, for Serve's own processes."""
+
+
+def expect_ray(command: str) -> None:
+    """Make sure that Ray is installed.
+
+    Raises:
+        ExtraMissing: it is not.
+    """
+    if find_spec("ray") is None:
+        raise ExtraMissing(
+            f"expected the extra ray for asr {command}, found no Ray; "
+            "pip install 'elastic-asr[ray]'"
+        )
+
+
+def run_here(settings: Settings) -> None:
+    """Start Ray and the fleet on this machine, and end both at SIGINT or SIGTERM.
+
+    Raises:
+        SettingsInvalid: the port is taken.
+    """
+    settings = settings.model_copy(update={"port": _free_port(settings)})
+    set_up_ray(loopback=settings.host in LOOPBACK)
+    import ray
+    from ray import serve
+
+    ray.init(
+        num_cpus=max(1, round(settings.replicas_max * settings.replica_cores + SPARE_CORES)),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        configure_logging=False,
+    )
+    try:
+        _deploy(settings, everywhere=False)
+        told = _told_to_stop()  # only now: Ray sets handlers of its own, which end the process
+        logger.info("the fleet serves on http://%s:%d", settings.host, settings.port)
+        told.wait()
+        logger.info("stopping: streams have %g s", settings.shutdown_grace_s)
+        # The replicas drain; what is deleted at once would cut their streams.
+        from service.fleet.application import APP_NAME
+
+        serve.delete(APP_NAME)
+        serve.shutdown()
+    finally:
+        ray.shutdown()
+
+
+def run_on(address: str, settings: Settings) -> None:
+    """Deploy to a cluster and leave it running.
+
+    Args:
+        address: as `ray.init` takes it: `auto`, HOST:PORT, or ray://HOST:PORT.
+        settings: of the service, the same in all replicas.
+
+    Raises:
+        SettingsInvalid: no cluster is there.
+    """
+    set_up_ray(loopback=False)
+    import ray
+
+    try:
+        ray.init(address=address, configure_logging=False)
+    except (ConnectionError, ValueError) as error:
+        raise SettingsInvalid(f"expected a Ray cluster at {address}, found none") from error
+    try:
+        _deploy(settings, everywhere=True)
+        logger.info("deployed; every node with a replica serves on port %d", settings.port)
+    finally:
+        ray.shutdown()
+
+
+def _deploy(settings: Settings, *, everywhere: bool) -> None:
+    # Imported once the environment is set: Ray reads it when it is imported.
+    from ray import serve
+    from ray.serve.config import HTTPOptions, ProxyLocation
+    from ray.serve.schema import LoggingConfig
+
+    from service.fleet.application import APP_NAME, application
+
+    options = HTTPOptions(
+        host=settings.host,
+        port=settings.port,
+        keep_alive_timeout_s=settings.keep_alive_s,
+        ssl_certfile=settings.tls_certificate and str(settings.tls_certificate),
+        ssl_keyfile=settings.tls_key and str(settings.tls_key),
+    )
+    serve.start(
+        proxy_location=ProxyLocation.EveryNode if everywhere else ProxyLocation.HeadOnly,
+        http_options=options,
+        logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
+    )
+    serve.run(application(settings), name=APP_NAME, route_prefix="/")
+
+
+def _told_to_stop() -> threading.Event:
+    told = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: told.set())
+    return told
+
+
+def _free_port(settings: Settings) -> int:
+    # Serve does not say that a port is taken: it tries for ever.
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingsInvalid(
+                f"expected port {settings.port} of {settings.host} to be free, got one in use"
+            ) from error
+        return probe.getsockname()[1]

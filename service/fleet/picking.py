@@ -1,0 +1,61 @@
+"""Which replica the next stream goes to: the one with the least load, by what is known of it.
+
+Reports are up to a second or two old. What was sent to a replica since its report changed counts on
+top of it, so that a burst does not all go to the one that looked emptiest.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from service.fleet.reports import ReplicaReport
+from service.scheduling.clock import Clock
+
+REPORT_TAKES_S = 3.0
+"""Time after which what was sent to a replica is in its report, if it is still there."""
+
+
+class SentLately:
+    """What this router has sent and no report shows yet.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sent: dict[str, tuple[str, float]] = {}
+
+    def sent(self, replica: str, request: str) -> None:
+        """Note where a request went, or is about to; what was noted of it before is void."""
+        self._sent[request] = (replica, self._clock())
+
+    def ended(self, request: str) -> None:
+        """Note that it is over."""
+        self._sent.pop(request, None)
+
+    def numbers(self) -> Counter[str]:
+        """Count, by replica, those that are under way and too young for a report."""
+        old_s = self._clock() - REPORT_TAKES_S
+        for request in [one for one, (_, at_s) in self._sent.items() if at_s <= old_s]:
+            del self._sent[request]
+        return Counter(replica for replica, _ in self._sent.values())
+
+
+def by_load(
+    reports: Mapping[str, ReplicaReport], num_sent: Mapping[str, int], ties: Mapping[str, float]
+) -> list[str]:
+    """Put replicas in the order in which they should be asked.
+
+    Args:
+        reports: of each.
+        num_sent: requests that went to each since.
+        ties: a random number for each, so that routers that know the same do not all pick the same.
+    """
+    return sorted(
+        reports,
+        key=lambda name: (
+            not reports[name].open,
+            reports[name].weight + num_sent.get(name, 0),
+            ties.get(name, 0.0),
+        ),
+    )
