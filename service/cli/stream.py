@@ -7,26 +7,22 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 from urllib.parse import urlencode, urlsplit
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-
+from service.cli.resuming import Patience, ResumingStream
+from service.cli.resumption import Message, Missing
 from service.cli.sound import microphone, paced, pcm_packets
 from service.engine.base import SAMPLE_RATE_HZ, DepthChoice
 from service.engine.sound import read_sound
 from service.errors import CallerError, ParameterInvalid
 
 PATH = "/v1/stream"
-OPEN_TIMEOUT_S = 10.0
 SCHEMES = {"http": "ws", "ws": "ws", "https": "wss", "wss": "wss"}
 DEFAULT_COLUMNS = 80
-
-Message = dict[str, Any]  # Any: JSON, at the edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +51,10 @@ class Teller:
         self._err = err
         self._json_lines = json_lines
         self._shows_partials = out.isatty() and not json_lines
-        self.failure = ""
-        self.is_done = False
 
     def tell(self, message: Message) -> None:
         """Take one message."""
         kind = message.get("type")
-        self.is_done = self.is_done or kind == "done"
-        if kind == "error":
-            self.failure = _failure(message)
         if self._json_lines:
             self._out.write(json.dumps(message, ensure_ascii=False) + "\n")
         elif kind == "partial" and self._shows_partials:
@@ -72,10 +63,18 @@ class Teller:
             self._out.write(f"\r\x1b[K{message['text'][-(columns - 1) :]}")
         elif kind == "final" and message["text"]:
             self._out.write(f"{self._wipe()}{message['text']}\n")
-        elif kind == "warning":
-            missing_s = message["end"] - message["start"]
-            self._err.write(f"{self._wipe()}asr: {missing_s:.1f} s of sound were dropped\n")
+        elif kind == "warning" and message["code"] == "audio_dropped":
+            self.complain(f"{message['end'] - message['start']:.1f} s of sound were dropped")
         self._out.flush()
+
+    def miss(self, missing: Missing) -> None:
+        """Say that sound is lost."""
+        lost_s = missing.end_s - missing.start_s
+        self.complain(f"{lost_s:.1f} s of sound are lost, from {missing.start_s:.1f} s on")
+
+    def wait(self, reason: str) -> None:
+        """Say that captions come late."""
+        self.complain(f"{reason}; trying again")
 
     def complain(self, reason: str) -> None:
         """Say what went wrong."""
@@ -85,8 +84,14 @@ class Teller:
         return "\r\x1b[K" if self._shows_partials else ""
 
 
-def run(command: StreamCommand, out: TextIO, err: TextIO) -> int:
+def run(command: StreamCommand, out: TextIO, err: TextIO, patience: Patience | None = None) -> int:
     """Stream until the sound ends or an interrupt comes; a second interrupt does not wait.
+
+    Args:
+        command: what was asked for.
+        out: takes captions.
+        err: takes what went wrong.
+        patience: with servers that stop or are gone.
 
     Returns:
         0, or 1 when the server, the file or the microphone could not be used.
@@ -95,7 +100,8 @@ def run(command: StreamCommand, out: TextIO, err: TextIO) -> int:
         ParameterInvalid: the address is none of a server.
     """
     url = stream_url(command.url, command.choice)
-    return asyncio.run(_run(command, url, Teller(out, err, json_lines=command.json_lines)))
+    teller = Teller(out, err, json_lines=command.json_lines)
+    return asyncio.run(_run(command, url, teller, patience))
 
 
 def stream_url(url: str, choice: DepthChoice) -> str:
@@ -115,49 +121,33 @@ def stream_url(url: str, choice: DepthChoice) -> str:
     return f"{SCHEMES[parts.scheme]}://{parts.netloc}{place}?{urlencode(query)}"
 
 
-async def _run(command: StreamCommand, url: str, teller: Teller) -> int:
-    try:
-        # No judgement of pongs: behind a backlog a healthy server may be slow to answer.
-        socket = await connect(
-            url,
-            additional_headers={"Authorization": f"Bearer {command.key}"} if command.key else None,
-            open_timeout=OPEN_TIMEOUT_S,
-            ping_timeout=None,
-            compression=None,
-        )
-    except InvalidHandshake as error:
-        teller.complain(_refusal(command.url, error))
-        return 1
-    except OSError:  # nobody listens, no such host, no answer in time
-        teller.complain(f"expected a server at {command.url}, got no answer")
-        return 1
+async def _run(command: StreamCommand, url: str, teller: Teller, patience: Patience | None) -> int:
+    stream = ResumingStream(
+        url,
+        command.url,
+        teller,
+        headers={"Authorization": f"Bearer {command.key}"} if command.key else None,
+        greeting=_greeting(command),
+        patience=patience,
+    )
     reason = ""
-    async with socket:
+    with _stop_on_interrupt() as stopping:
         try:
-            await _stream(socket, command, teller)
+            await stream.run(_packets(command, stopping))
         except* CallerError as errors:
             reason = f"{command.file}: {errors.exceptions[0]}"
         except* OSError as errors:
             reason = _os_reason(errors.exceptions[0])
-    if not reason and not teller.is_done:
-        reason = teller.failure or "the connection was lost before the last words came"
     if reason:
         teller.complain(reason)
     return 1 if reason else 0
 
 
-async def _stream(socket: ClientConnection, command: StreamCommand, teller: Teller) -> None:
-    ready = asyncio.Event()
-    with _stop_on_interrupt() as stopping:
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(_send(socket, command, _packets(command, stopping), ready))
-            with suppress(ConnectionClosed):  # whether `done` came, the teller knows
-                async for text in socket:
-                    message = json.loads(text)
-                    if message["type"] == "ready":
-                        ready.set()
-                    teller.tell(message)
-            sending.cancel()
+def _greeting(command: StreamCommand) -> Message | None:
+    # Not in the address, which has no room for all hotwords that are allowed.
+    if not command.hotwords:
+        return None
+    return {"type": "configure", "hotwords": command.hotwords}
 
 
 @contextmanager
@@ -177,23 +167,6 @@ def _stop_on_interrupt() -> Generator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def _send(
-    socket: ClientConnection,
-    command: StreamCommand,
-    packets: AsyncGenerator[bytes],
-    ready: asyncio.Event,
-) -> None:
-    await ready.wait()  # a file that plays before anybody listens would be behind from the start
-    try:
-        if command.hotwords:  # not in the address, which has no room for all that are allowed
-            await socket.send(json.dumps({"type": "configure", "hotwords": command.hotwords}))
-        async for packet in packets:
-            await socket.send(packet)
-        await socket.send(json.dumps({"type": "stop"}))
-    except ConnectionClosed:
-        return
-
-
 async def _packets(command: StreamCommand, stopping: asyncio.Event) -> AsyncGenerator[bytes]:
     if command.file is None:
         async for packet in microphone(stopping):
@@ -204,23 +177,6 @@ async def _packets(command: StreamCommand, stopping: asyncio.Event) -> AsyncGene
         if stopping.is_set():
             return
         yield packet
-
-
-def _failure(message: Message) -> str:
-    retry_ms = message.get("retry_after_ms")
-    again = f"; try again in {math.ceil(retry_ms / 1000)} s" if retry_ms else ""
-    return f"{message['message']} ({message['code']}){again}"
-
-
-def _refusal(url: str, error: InvalidHandshake) -> str:
-    if not isinstance(error, InvalidStatus):
-        return f"expected a server at {url}, got something else"
-    status = error.response.status_code
-    try:
-        problem = json.loads(error.response.body or b"")["error"]
-        return f"{problem['message']} ({problem['code']})"
-    except (ValueError, KeyError, TypeError):
-        return f"expected a stream from {url}, got HTTP status {status}"
 
 
 def _os_reason(error: BaseException) -> str:
