@@ -88,17 +88,20 @@ class Server:
 
 
 @contextmanager
-def started(tls: ssl.SSLContext | None = None, /, **settings: str) -> Generator[Server]:
+def started(
+    tls: ssl.SSLContext | None = None, /, on_port: int = 0, **settings: str
+) -> Generator[Server]:
     """Start `python -m service serve` with settings and wait until it is ready.
 
     Args:
         tls: trusts the server's certificate, where it has one.
+        on_port: that of a server that was; a free one, unless it is given.
         settings: without their prefix.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ASR_")}  # noqa: TID251
     environment |= {f"ASR_{name.upper()}": value for name, value in settings.items()}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "service", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "service", "serve", "--port", str(on_port)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     server = Server(process, tls=tls)
     reading = threading.Thread(target=server.read_log)
