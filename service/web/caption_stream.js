@@ -1,8 +1,11 @@
-// One stream of captions over /v1/stream: it survives lost connections and knows nothing of the page.
+// One stream of captions over /v1/stream: it outlives its connections and knows nothing of the page.
 //
 //   idle -start-> connecting -ready-> live -stop-> finishing -done-> idle
 //                    ^  '--closed--.   |  .--------closed---'
-//                    '---waited---waiting'              refused -> failed
+//                    '---waited---waiting, moving       refused -> failed
+//
+// A connection begins where all that was said is in finals: it tells its server the stream time and
+// the numbers to go on with. Sound that is not yet in a final is kept for it.
 
 import { SAMPLE_RATE_HZ, Tape } from "./tape.js";
 
@@ -11,23 +14,25 @@ export const Phase = Object.freeze({
   CONNECTING: "connecting",
   LIVE: "live",
   WAITING: "waiting",
+  MOVING: "moving",
   FINISHING: "finishing",
   FAILED: "failed",
 });
 
 const KEPT_S = 30; // of sound, for the next connection
 const FIRST_WAIT_S = 0.5;
-const LONGEST_WAIT_S = 15;
+const LONGEST_WAIT_S = 3.5;
+const SPREAD_S = 0.2; // others have been asked to move as well
 const CATCH_UP_PACKETS = 4; // sent in a turn: what was kept goes out four times as fast as it came
 const TURN_MS = 50;
 const MAX_UNSENT_BYTES = 64_000; // two seconds on a slow line stay on the tape instead
 const AHEAD_MARGIN_S = 2; // under the server's limit, as its messages come only now and then
 const SMALLEST_AHEAD_S = 1;
-const ONSET_MARGIN_S = 2; // a word may have begun before anything was heard of it
 const DONE = 1000;
 const LEAVING = 1001;
 // The server says no to what this page asks for: asking again would get the same answer.
 const REFUSALS = new Set([1002, 1003, 1007, 1008, 1009, 4400, 4401]);
+const MOVES = new Set(["drain", "move"]); // reasons for which a stream goes on elsewhere at once
 
 export class CaptionStream {
   phase = Phase.IDLE;
@@ -39,11 +44,14 @@ export class CaptionStream {
   #timer = null;
   #tape = new Tape(KEPT_S * SAMPLE_RATE_HZ);
   #sent = 0; // tape position after the last sample sent
-  #origin = 0; // tape position at which the connection's time is zero
+  #origin = 0; // tape position at which the connection begins
   #covered = 0; // tape position up to which the server has taken the sound into account
-  #settled = 0; // tape position up to which nothing is owed any more
+  #settled = 0; // tape position up to which all speech is in finals
   #maxAhead = 0; // samples that may be sent before they are covered; the server drops what is more
-  #isSpeechOpen = false;
+  #nextUtterance = 0;
+  #nextMessage = 0;
+  #after = null; // why the last connection ended
+  #movedAt_ms = null;
   #isStopping = false;
   #attempts = 0;
   #lastError = null;
@@ -74,6 +82,10 @@ export class CaptionStream {
     this.#tape = new Tape(KEPT_S * SAMPLE_RATE_HZ);
     this.#settled = 0;
     this.#covered = 0;
+    this.#nextUtterance = 0;
+    this.#nextMessage = 0;
+    this.#after = null;
+    this.#movedAt_ms = null;
     this.#attempts = 0;
     this.#isStopping = false;
     this.#dial = dial;
@@ -96,7 +108,7 @@ export class CaptionStream {
   stop() {
     this.#isStopping = true;
     if (this.phase === Phase.LIVE && !this.#timer) this.#send();
-    if (this.phase === Phase.WAITING) this.retry();
+    if (this.#isBetween) this.retry();
   }
 
   /** End at once, whatever is still owed. */
@@ -107,14 +119,21 @@ export class CaptionStream {
 
   /** Do not wait any longer for the next connection. */
   retry() {
-    if (this.phase === Phase.WAITING || this.phase === Phase.FAILED) this.#connect();
+    if (this.#isBetween || this.phase === Phase.FAILED) this.#connect();
+  }
+
+  get #isBetween() {
+    return this.phase === Phase.WAITING || this.phase === Phase.MOVING;
   }
 
   #connect() {
     this.#drop(DONE);
     this.#lastError = null;
     this.#enter(Phase.CONNECTING, { attempt: this.#attempts });
+    this.#origin = Math.max(this.#settled, this.#tape.oldest);
+    this.#tape.heldFrom = this.#origin; // until it has been sent
     const query = new URLSearchParams({ sample_rate: SAMPLE_RATE_HZ, encoding: "pcm_s16le", ...this.#dial });
+    for (const [name, value] of Object.entries(this.#place)) query.set(name, value);
     const socket = this.#openSocket(`${this.#url}?${query}`);
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
@@ -122,10 +141,23 @@ export class CaptionStream {
     this.#socket = socket;
   }
 
+  /** Where in its stream a connection begins, as its server is told. */
+  get #place() {
+    const place = { resumes: "true" };
+    if (this.#origin || this.#nextMessage) {
+      place.start_s = this.#origin / SAMPLE_RATE_HZ;
+      place.utt = this.#nextUtterance;
+      place.seq = this.#nextMessage;
+    }
+    if (this.#after) place.after = this.#after;
+    if (this.#movedAt_ms !== null) place.moved_s = (performance.now() - this.#movedAt_ms) / 1000;
+    return place;
+  }
+
   #begin({ limits }) {
     this.#maxAhead = SAMPLE_RATE_HZ * Math.max(SMALLEST_AHEAD_S, limits.max_buffer_s - AHEAD_MARGIN_S);
-    this.#isSpeechOpen = false;
-    this.#origin = Math.max(this.#settled, this.#tape.oldest);
+    this.#after = "lost"; // unless its server says something else before it ends
+    this.#tape.heldFrom = Infinity;
     if (this.#origin > this.#settled) {
       this.#listener.onGap(this.#settled / SAMPLE_RATE_HZ, this.#origin / SAMPLE_RATE_HZ);
       this.#settled = this.#origin;
@@ -165,45 +197,43 @@ export class CaptionStream {
   #receive(message) {
     if (message.type === "ready") this.#begin(message);
     if (message.type === "error") this.#lastError = message;
+    if (typeof message.seq === "number") this.#nextMessage = message.seq + 1;
     if (typeof message.end === "number") {
       this.#attempts = 0; // only now: a server that lets everybody in and falls over is left alone
-      this.#covered = Math.max(this.#covered, this.#position(message.end));
+      this.#covered = Math.max(this.#covered, positionOf(message.end));
     }
-    if (message.type === "partial") this.#isSpeechOpen = true;
     if (message.type === "final") {
-      this.#isSpeechOpen = false;
+      this.#nextUtterance += 1;
       this.#settle(message.end);
     }
-    if (message.type === "lag" && !this.#isSpeechOpen) this.#settle(message.end - ONSET_MARGIN_S);
-    this.#listener.onMessage(this.#inStreamTime(message));
+    if (message.type === "lag") this.#settle(message.accepted);
+    if (message.type === "done") this.#leave(message);
+    this.#listener.onMessage(message);
+  }
+
+  #leave({ reason, end }) {
+    this.#settle(end);
+    if (!MOVES.has(reason)) return;
+    this.#after = reason;
+    this.#movedAt_ms = performance.now();
   }
 
   #settle(end) {
-    this.#settled = Math.min(Math.max(this.#settled, this.#position(end)), this.#tape.end);
-  }
-
-  /** From a connection's seconds to a place on the tape. */
-  #position(seconds) {
-    return this.#origin + Math.round(seconds * SAMPLE_RATE_HZ);
-  }
-
-  /** A connection's time starts at zero; the stream's has gone on since `start`. */
-  #inStreamTime(message) {
-    const offset = this.#origin / SAMPLE_RATE_HZ;
-    const moved = (part) => ({ ...part, start: part.start + offset, end: part.end + offset });
-    if (typeof message.end !== "number") return message;
-    const words = message.words?.map(moved);
-    return { ...moved(message), ...(words && { words }) };
+    if (typeof end !== "number") return;
+    this.#settled = Math.min(Math.max(this.#settled, positionOf(end)), this.#tape.end);
   }
 
   #closed(code, reason) {
     const error = this.#lastError;
     const wasFinishing = this.phase === Phase.FINISHING;
+    const wasOpen = wasFinishing || this.phase === Phase.LIVE;
     this.#drop(DONE);
     if (wasFinishing && code === DONE) {
       this.#enter(Phase.IDLE, {});
     } else if (REFUSALS.has(code)) {
       this.#enter(Phase.FAILED, { code, message: error?.message ?? reason });
+    } else if (wasOpen && MOVES.has(this.#after)) {
+      this.#connectIn(SPREAD_S * Math.random(), Phase.MOVING, {});
     } else {
       this.#wait(code, error);
     }
@@ -215,7 +245,11 @@ export class CaptionStream {
     const jittered_s = backoff_s * (0.75 + 0.5 * Math.random()); // not everybody at once
     const wait_s = code === LEAVING && !this.#attempts ? FIRST_WAIT_S : Math.max(hint_s, jittered_s);
     this.#attempts += 1;
-    this.#enter(Phase.WAITING, { code, error, wait_s });
+    this.#connectIn(wait_s, Phase.WAITING, { code, error, wait_s, after: this.#after });
+  }
+
+  #connectIn(wait_s, phase, detail) {
+    this.#enter(phase, detail);
     this.#timer = setTimeout(() => this.#connect(), wait_s * 1000);
   }
 
@@ -237,4 +271,9 @@ export class CaptionStream {
     this.phase = phase;
     this.#listener.onPhase(phase, detail);
   }
+}
+
+/** From seconds of stream time to a place on the tape. */
+function positionOf(seconds) {
+  return Math.round(seconds * SAMPLE_RATE_HZ);
 }

@@ -24,6 +24,7 @@ const STATUS = {
   [Phase.CONNECTING]: "Connecting",
   [Phase.LIVE]: "Listening",
   [Phase.WAITING]: "Not connected",
+  [Phase.MOVING]: "Moving on",
   [Phase.FINISHING]: "Finishing",
   [Phase.FAILED]: "Refused",
 };
@@ -170,7 +171,11 @@ class Page {
       this.#view.showTentative(this.#captions.tentative);
     }
     if (message.type === "depth") this.#dial.announce(message.applies);
-    if (message.type === "warning") this.#view.append(this.#captions.miss(message.start, message.end));
+    if (message.code === "audio_dropped") {
+      this.#view.append(this.#captions.miss(message.start, message.end));
+    } else if (message.type === "warning") {
+      this.#say(Phase.MOVING, "About to move on"); // captions go on: nothing to be alarmed about
+    }
     this.#measure(message, now_s);
   }
 

@@ -32,17 +32,19 @@ export function aboutSound(code) {
 
 /**
  * Why the stream waits before it connects again.
- * @param {{code: number, wait_s: number, error: {message?: string} | null, reason?: string}} detail
- *   `reason` is from /readyz, where it could be asked
+ * @param {{code: number, wait_s: number, error: {message?: string} | null, reason?: string,
+ *   after?: string}} detail `reason` is from /readyz, where it could be asked; `after` says why the
+ *   connection before ended
  * @param {number} owed_s seconds of sound kept for the next connection
  */
-export function aboutWaiting({ code, wait_s, error, reason }, owed_s) {
+export function aboutWaiting({ code, wait_s, error, reason, after }, owed_s) {
   const again = `Trying again in ${Math.max(1, Math.round(wait_s))} s.`;
   const kept = owed_s >= 1 ? ` The last ${Math.round(owed_s)} s of sound are kept until then.` : "";
   if (code === OVERLOADED || code === TOO_MANY || reason === "saturated") {
     return { title: "The server is full", text: `${again}${kept}` };
   }
-  if (code === LEAVING || reason === "draining" || reason === "loading") {
+  const isRestarting = code === LEAVING || after === "drain";
+  if (isRestarting || reason === "draining" || reason === "loading") {
     return { title: "The server is restarting", text: `${again}${kept}` };
   }
   const why = error?.message ? ` (${error.message})` : "";

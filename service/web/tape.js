@@ -6,6 +6,9 @@ export class Tape {
   #packets = []; // of {start, pcm}, in order and without holes
   #end = 0;
 
+  /** Position from which on nothing goes, however old it is. */
+  heldFrom = Infinity;
+
   /** @param {number} capacitySamples what is kept; older sound is dropped */
   constructor(capacitySamples) {
     this.capacitySamples = capacitySamples;
@@ -27,9 +30,8 @@ export class Tape {
     this.#packets.push({ start: this.#end, pcm });
     this.#end += pcm.length;
     // Whole packets go, and only those of which nothing is needed.
-    while (this.#end - this.#packets[0].start - this.#packets[0].pcm.length >= this.capacitySamples) {
-      this.#packets.shift();
-    }
+    const needed = Math.min(this.#end - this.capacitySamples, this.heldFrom);
+    while (this.#packets[0].start + this.#packets[0].pcm.length <= needed) this.#packets.shift();
   }
 
   /**

@@ -36,6 +36,8 @@ def test_the_microphone_arrives_as_16_khz_pcm(page: Page, wire: Wire) -> None:
     assert wire.last.query["sample_rate"] == "16000"
     assert wire.last.query["encoding"] == "pcm_s16le"
     assert wire.last.query["drop"] == "auto"
+    assert wire.last.query["resumes"] == "true"
+    assert "start_s" not in wire.last.query
     assert len(wire.last.pcm) % 2 == 0
 
 
@@ -172,9 +174,11 @@ def test_a_lost_connection_is_made_again_and_given_the_sound_since_the_last_fina
 
     until(page, lambda: len(wire.connections) == 2 and len(wire.last.pcm) > len(first.pcm))
     owed = first.pcm[round(0.3 * BYTES_PER_S) :]
-    wire.last.send("final", start=0.0, end=0.4, text="Two.", words=[], layers=8)
+    wire.last.send("final", start=0.3, end=0.7, text="Two.", words=[], layers=8)
 
     assert wire.last.pcm.startswith(owed)
+    assert wire.last.query["start_s"] == "0.3"
+    assert (wire.last.query["utt"], wire.last.query["after"]) == ("1", "lost")
     expect(page.get_by_role("log").locator(".words")).to_have_text(["One.", "Two."])
     expect(page.get_by_role("alert")).to_be_hidden()
 
@@ -185,6 +189,26 @@ def test_a_restarting_server_is_asked_again_soon(page: Page, wire: Wire) -> None
 
     expect(page.get_by_role("alert")).to_contain_text("The server is restarting")
     until(page, lambda: len(wire.connections) == 2)
+
+
+def test_a_stream_that_is_asked_to_move_goes_on_elsewhere_without_an_alarm(
+    page: Page, wire: Wire
+) -> None:
+    speak(page, wire)
+    wire.last.send("warning", seq=4, code="moving", message="", start=0.2, end=0.2)
+    expect(page.locator("#status")).to_have_text("About to move on")
+    wire.last.send("final", seq=5, utt=0, start=0.1, end=0.3, text="One.", words=[], layers=8)
+    wire.last.send("done", seq=6, reason="move", end=0.4)
+    wire.last.close(1001)
+
+    until(page, lambda: len(wire.connections) == 2)
+    expect(page.locator("#status")).to_have_text("Listening")
+    query = wire.last.query
+    assert (query["start_s"], query["utt"], query["seq"]) == ("0.4", "1", "7")
+    assert query["after"] == "move"
+    assert float(query["moved_s"]) < 5
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.get_by_role("log").locator(".words")).to_have_text(["One."])
 
 
 def test_a_full_server_is_left_alone_for_as_long_as_it_says(page: Page, wire: Wire) -> None:
