@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install fmt check test test-fast test-all cov run serve demo load bench picture hooks wheel clean
+.PHONY: help install fmt check test test-fast test-fleet test-all cov run serve demo fleet load bench picture hooks wheel clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,12 @@ test: $(VENV)/.dev ## Run the tests, with the shipped weights and a started serv
 test-fast: $(VENV)/.dev ## Run the tests that need neither weights nor a server
 	$(BIN)/pytest -m "$(FAST)"
 
-test-all: $(VENV)/.dev ## Run every test, also the slow ones and those for a GPU
+test-fleet: $(VENV)/.dev ## Run the tests on a Ray cluster of this machine, but the slow ones
+	$(BIN)/pytest -m "ray and not slow"
+
+test-all: $(VENV)/.dev ## Run every test, also the slow ones, those for a GPU and those on a Ray cluster
 	$(BIN)/pytest -m "not ray"
+	$(BIN)/pytest -m ray
 
 cov: $(VENV)/.dev ## Measure branch coverage; fails under the floors
 	$(BIN)/pytest --cov --cov-report=
@@ -51,6 +55,10 @@ serve: run ## The same as run
 
 demo: $(VENV)/.serve ## Serve a made-up engine: the whole API without a model
 	$(BIN)/asr serve --engine fake
+
+fleet: $(VENV)/.fleet ## Serve as many replicas as the load needs, with Ray: PORT, HOST, REPLICAS_MAX (docs/fleet.md)
+	$(BIN)/asr build-engine
+	$(BIN)/asr fleet
 
 load: $(VENV)/.load ## Put load on a running service: URL, and LOAD as for locust (docs/load.md)
 	$(BIN)/locust --headless --host $(URL) $(LOAD)
@@ -82,6 +90,10 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[serve,torch,train,hub,dev]'
+	@touch $@ $(VENV)/.serve
+
+$(VENV)/.fleet: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[serve,torch,onnx,ray]'
 	@touch $@ $(VENV)/.serve
 
 $(VENV)/.load: pyproject.toml constraints.txt | $(BIN)/python

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from service.fleet.ledger import Ledger
 from service.fleet.reports import ReplicaReport
 from service.fleet.scaling import FleetReading, ScalingRule, ScalingState, decide
 
@@ -52,6 +51,9 @@ class ScalingPolicy:
 
     def __init__(self, **rule: float) -> None:
         self._rule = ScalingRule(**rule)  # pyright: ignore[reportArgumentType] whole numbers stay so
+        # Imported here: what is above and below reads reports, and needs no Ray for that.
+        from service.fleet.ledger import Ledger
+
         self._ledger = Ledger()
 
     def __call__(self, context: ScalingContext) -> tuple[int, dict[str, Any]]:
