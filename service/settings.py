@@ -301,13 +301,14 @@ def client_key(path: Path | None) -> str | None:
         raise SettingsInvalid(f"expected a readable file with a key at {path}, got none") from error
 
 
-def set_up_ray(*, loopback: bool) -> None:
+def set_up_ray(*, loopback: bool, quiet: bool = False) -> None:
     """Set the environment that Ray reads when it is imported, and that its processes inherit.
 
     What the operator has set stays.
 
     Args:
         loopback: whether Ray's processes listen on loopback alone; there is but one machine then.
+        quiet: whether Ray's own processes keep what they see to their log files.
     """
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -316,6 +317,8 @@ def set_up_ray(*, loopback: bool) -> None:
     if loopback:
         # Named for the systems on which a cluster is not supported: a node is 127.0.0.1 then.
         wanted["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if quiet:
+        wanted["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     for name, value in wanted.items():
         os.environ.setdefault(name, value)  # noqa: TID251 the one module that does
 

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,7 +23,6 @@ from service.settings import Settings, set_up_ray
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """What lies in it are names of files and words."""
-QUIET = ("ray", "ray.data", "ray.data._internal")
 
 
 def expect_ray() -> None:
@@ -61,16 +61,21 @@ class Actors:
 
         works = [{"work": [work.line() for work in block]} for block in blocks]
         files = ray.data.from_items(works, override_num_blocks=len(works))
-        parts = files.map_batches(
-            _Actor,
-            batch_size=None,
-            batch_format="numpy",
-            concurrency=min(self.count, len(works)),
-            num_cpus=self.cores,
-            fn_constructor_args=(self.settings, self.dial, self.engine),
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self.cores)}},
-            max_task_retries=0,  # a file that ends its actor would end the next one too
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that `ray_remote_args` will get other names
+            parts = files.map_batches(
+                _Actor,
+                batch_size=None,
+                batch_format="numpy",
+                # A block that waits at an actor ends with it, and Ray Data then waits for both.
+                compute=ray.data.ActorPoolStrategy(
+                    size=min(self.count, len(works)), max_tasks_in_flight_per_actor=1
+                ),
+                num_cpus=self.cores,
+                fn_constructor_args=(self.settings, self.dial, self.engine),
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self.cores)}},
+                max_task_retries=0,  # a file that ends its actor would end the next one, and so on
+            )
         for batch in parts.iter_batches(batch_size=None):
             for line in batch["part"]:
                 yield Part.of_content(json.loads(line))
@@ -99,13 +104,13 @@ def cluster(address: str | None, actors: int | None, cores: int) -> Generator[in
     Raises:
         ArchiveInvalid: there is no cluster at the address, or it has not the cores.
     """
-    set_up_ray(loopback=address is None)
+    set_up_ray(loopback=address is None, quiet=True)
     # Imported once the environment is set: Ray reads it when it is imported.
     import ray
     from ray.data import DataContext
 
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    # What goes wrong with a block is told in our words, by the rows of its files.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if address is None:
         count = actors or max(1, num_usable_cores() // cores)
         ray.init(

@@ -216,8 +216,9 @@ class ArchiveRun:
         progress = ArchiveProgress(self.clock, len(drops), sum(file.size_bytes for file in drops))
         sizes = {file.path: file.size_bytes for file in drops}
         joiner, left = PartJoiner(), _works(drops, self.job.actors)
-        for files_of_block in (_files_of_block(len(left), self.job.actors), 1):
-            for part in self.run(_blocks(list(left.values()), files_of_block)):
+        for alone in (False, True):
+            size = 1 if alone else _files_of_block(len(left), self.job.actors)
+            for part in self.run(_blocks(list(left.values()), size)):
                 if part.fatal:
                     raise _fatal(part)
                 progress.begin()

@@ -27,7 +27,7 @@ RowFormat = Literal["parquet", "jsonl"]
 ROW_FORMATS: tuple[str, ...] = get_args(RowFormat)
 # Readers of a folder of Parquet pass over names that begin with `_` or a dot.
 FIRST_PASS = "_first"
-LEAST_PART_S = 5.0
+LEAST_PART_S = 3.0
 PART_SHARE = 0.01
 """A part holds the rows of so much of the run's time, at least `LEAST_PART_S`: a run that is killed
 loses no more, and a long one does not leave thousands of files."""
