@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service import errors
 from service.api.asyncapi import FROM_CLIENT, FROM_SERVER, asyncapi_document
 from service.api.problems import CLOSE_CODE, close_code_of
-from service.api.stream_dialect import Keepalive, StreamLimits, Welcome
+from service.api.stream_dialect import Keepalive, Moved, StreamLimits, Welcome
 from service.api.stream_messages import server_messages
 from service.api.stream_native import NativeDialect
 from service.engine.base import AUTO, DepthChoice, Word
@@ -33,6 +33,8 @@ from service.streaming.events import (
     Event,
     Final,
     Lag,
+    Leaving,
+    LeavingReason,
     Marked,
     Partial,
     Refused,
@@ -53,6 +55,7 @@ EVENTS: tuple[Event, ...] = (
     Depth(HALF, "configure", "next_chunk"),
     Lag(1.0, 0.1, 0.3, 0.5),
     Dropped(1.0, 2.5),
+    Leaving("drain", 1.0, 7.5),
     Marked("m"),
     STATS,
     Refused(MessageInvalid("expected a message")),
@@ -124,11 +127,49 @@ def test_the_defaults_of_the_query() -> None:
         ({"surprise": "x"}, "expected only documented fields, got 'surprise'"),
         ({"endpointing_ms": "x"}, "expected a valid endpointing_ms, got one that is not"),
         ({"words": "perhaps"}, "expected a valid words, got one that is not"),
+        ({"start_s": "nan"}, "expected a valid start_s, got one that is not"),
+        ({"start_s": "inf"}, "expected a valid start_s, got one that is not"),
+        ({"start_s": "-0.001"}, "expected a valid start_s, got one that is not"),
+        ({"start_s": "1e9"}, "expected a valid start_s, got one that is not"),
+        ({"utt": "-1"}, "expected a valid utt, got one that is not"),
+        ({"utt": "0.5"}, "expected a valid utt, got one that is not"),
+        ({"seq": "99999999999"}, "expected a valid seq, got one that is not"),
+        ({"moved_s": "-1"}, "expected a valid moved_s, got one that is not"),
+        ({"moved_s": "nan"}, "expected a valid moved_s, got one that is not"),
+        ({"after": "lunch"}, "expected after to be one of 'drain', 'move' or 'lost'"),
+        ({"resumes": "perhaps"}, "expected a valid resumes, got one that is not"),
     ],
 )
 def test_a_bad_query_is_named_without_its_value(query: dict[str, str], message: str) -> None:
     with pytest.raises(ParameterInvalid, match=message):
         NativeDialect().config(query)
+
+
+def test_a_stream_that_comes_from_elsewhere_says_where_it_is() -> None:
+    dialect = NativeDialect()
+    place = {"start_s": "12.34567", "utt": "3", "seq": "40"}
+    config = dialect.config(
+        {**place, "resumes": "true", "after": "move", "moved_s": "0.5", "drop": "0"}
+    )
+    ready = json.loads(dialect.welcome(Welcome("id", "request", INFO, config, HALF, LIMITS)))
+
+    assert (config.start_s, config.first_utterance) == (12.34567, 3)
+    assert dialect.moved == Moved(resumes=True, after="move", since_s=0.5)
+    assert (ready["seq"], ready["start_s"], ready["utt"]) == (40, 12.34567, 3)
+    assert json.loads(dialect.event(EVENTS[3]))["seq"] == 41
+
+
+@pytest.mark.parametrize(("reason", "code"), [("drain", "draining"), ("move", "moving")])
+def test_a_stream_that_should_leave_is_warned(reason: LeavingReason, code: str) -> None:
+    message = json.loads(NativeDialect().event(Leaving(reason, 1.5, 7.5)))
+
+    assert (message["type"], message["code"], message["deadline_ms"]) == ("warning", code, 7_500)
+    assert message["start"] == message["end"] == 1.5
+    assert "ends at its next pause, within 7.5 s" in message["message"]
+
+
+def test_done_says_what_was_accepted() -> None:
+    assert json.loads(NativeDialect().event(EVENTS[-1]))["end"] == 2.0
 
 
 def test_commands_are_read() -> None:
