@@ -27,11 +27,16 @@ FROM_CLIENT: tuple[type[BaseModel], ...] = (
     messages.StopMessage,
 )
 _DESCRIPTION = """Live audio in, captions out. Binary frames are audio in the encoding of the query,
-cut anywhere; text frames are one JSON object each. Close codes: 1000 done, 1001 drain or idle,
+cut anywhere; text frames are one JSON object each. Close codes: 1000 done, 1001 drain, move or idle,
 1008 policy, 1009 frame too big, 1011 a fault of ours, 1013 overloaded or (depth_not_now) less depth
 left by the load than was pinned, 4400 bad parameters, 4401 no valid key, 4408 too slow, 4429 too many
 streams begun. Behind an error with retry_after_ms the same may be asked again after that time. A page
-of another site, unless its origin is allowed, gets 403 and no handshake."""
+of another site, unless its origin is allowed, gets 403 and no handshake.
+
+A stream that goes on elsewhere (since 1.1): sound is accepted up to `done.end`, or, where no `done`
+came, up to the later of the last final's `end` and the last lag's `accepted`. All speech in it is in
+exactly one final; what lies behind it was received at most, and is sent again over a connection with
+`start_s` = that time, `utt` = the last final's plus one and `seq` = the last message's plus one."""
 _HANDSHAKE: dict[str, Any] = {  # Any here: JSON, at the edge
     "type": "object",
     "properties": {
