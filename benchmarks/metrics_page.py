@@ -5,10 +5,11 @@ python -m benchmarks.metrics_page
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.metrics import Metrics, create_metrics
+from service.metrics import Metrics, create_fleet_metrics, create_metrics
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 BEGIN = "<!-- series: python -m benchmarks.metrics_page -->"
@@ -20,6 +21,7 @@ GROUPS = {
     "streams": "Live streams",
     "controller": "The controller",
 }
+FLEET = "A replica of a fleet"
 
 
 def main() -> None:
@@ -39,11 +41,15 @@ def tables() -> str:
     metrics = create_metrics(CollectorRegistry())
     parts: list[str] = []
     for group in fields(Metrics):
-        series = getattr(metrics, group.name)
-        rows = [_row(getattr(series, field.name)) for field in fields(series)]
-        parts += [f"### {GROUPS[group.name]}", "", "| series | type | labels | meaning |"]
-        parts += ["|---|---|---|---|", *rows, ""]
+        parts += _table(GROUPS[group.name], getattr(metrics, group.name))
+    parts += _table(FLEET, create_fleet_metrics(CollectorRegistry()))
     return "\n".join(parts)
+
+
+def _table(title: str, series: Any) -> list[str]:  # Any: a data class of series
+    rows = [_row(getattr(series, field.name)) for field in fields(series)]
+    head = [f"### {title}", "", "| series | type | labels | meaning |", "|---|---|---|---|"]
+    return [*head, *rows, ""]
 
 
 def _row(one: Counter | Gauge | Histogram) -> str:

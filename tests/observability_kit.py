@@ -17,13 +17,14 @@ from benchmarks.expressions import (
     rule_expressions,
     rules,
 )
-from service.metrics import create_metrics
+from service.metrics import create_fleet_metrics, create_metrics
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "k8s"
-# What Prometheus itself gives every target, and what service discovery adds in Kubernetes.
+# What Prometheus itself gives every target, what service discovery adds in Kubernetes, and what
+# `/fleet/targets` adds.
 OF_PROMETHEUS = {"up"}
-TARGET_LABELS = {"job", "instance", "namespace", "pod"}
+TARGET_LABELS = {"job", "instance", "namespace", "pod", "replica"}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 
 
@@ -32,6 +33,7 @@ def series() -> Mapping[str, frozenset[str]]:
     """Every series of `/metrics` with its own labels."""
     registry = CollectorRegistry()
     create_metrics(registry)
+    create_fleet_metrics(registry)
     labels: dict[str, frozenset[str]] = {
         name: frozenset(cast("tuple[str, ...]", collector._labelnames))
         for collector, names in registry._collector_to_names.items()

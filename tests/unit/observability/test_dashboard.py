@@ -19,6 +19,7 @@ ROWS = [
     "Elasticity: load, depth, and what it is worth",
     "Controller: why the depth is what it is",
     "Resources",
+    "Fleet: replicas, moves and scaling",
 ]
 Document = dict[str, Any]
 

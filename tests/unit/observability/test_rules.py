@@ -54,8 +54,9 @@ def promtool(*arguments: str) -> str:
     return ran.stdout + ran.stderr
 
 
-def test_promtool_finds_no_fault_in_the_configuration() -> None:
-    assert "SUCCESS" in promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
+@pytest.mark.parametrize("name", ["prometheus.yml", "fleet.yml"])
+def test_promtool_finds_no_fault_in_the_configuration(name: str) -> None:
+    assert "SUCCESS" in promtool("check", "config", str(PROMETHEUS / name))
 
 
 def test_promtool_finds_no_fault_in_the_rules() -> None:
