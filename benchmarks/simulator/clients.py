@@ -84,6 +84,12 @@ class Speaker:
         self._packets_left -= 1
         self._wake()
 
+    def end(self) -> float:
+        """Say no more, and give the seconds that were left to say; the next beat sends the end."""
+        left_s = max(0, self._packets_left) * PACKET_S
+        self._packets_left = min(0, self._packets_left)
+        return left_s
+
     def leave(self) -> None:
         """Go, all told or not."""
         self._packets_left = -1

@@ -19,6 +19,7 @@ class Policy:
         drop: that every stream asks for, with `fixed`; the others leave it to the service.
         max_wer_increase: word errors that the laws may cost, relative to full depth.
         partial_interval_s: between partials, whatever the load; 0 lets the load say.
+        setpoint_s: that the laws keep the latency of chunks to.
         early_refusal: whether streams are refused that even the least depth could not carry.
     """
 
@@ -26,6 +27,7 @@ class Policy:
     drop: float = 0.0
     max_wer_increase: float = 0.5
     partial_interval_s: float = 0.0
+    setpoint_s: float = 0.3
     early_refusal: bool = True
 
     @property
@@ -43,6 +45,7 @@ class Policy:
         """What the service's controller is set to; the rest as it comes."""
         return ControlConfig(
             law=self.name,
+            setpoint_s=self.setpoint_s,
             max_wer_increase=self.max_wer_increase,
             partial_interval_s=self.partial_interval_s,
             early_refusal=self.early_refusal,

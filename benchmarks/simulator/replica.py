@@ -24,8 +24,9 @@ from benchmarks.simulator.service_times import ServiceTimes
 from benchmarks.simulator.speech import Manner, drawn_speech
 from benchmarks.simulator.traces import Arrival
 from benchmarks.simulator.virtual_time import VirtualWorker
-from service.engine.base import AUTO
+from service.engine.base import AUTO, Samples
 from service.errors import Overloaded, ServiceError
+from service.fleet.reports import ReplicaReport
 from service.metrics import create_metrics
 from service.scheduling.admission import Places
 from service.scheduling.clock import Clock
@@ -106,25 +107,58 @@ class Replica:
         drop = self._control.decide() if choice.drop == AUTO else choice.drop
         return self._engine.choose(drop, None, choice.policy).effective_layers
 
+    def report(self) -> ReplicaReport:
+        """Say what a member of a fleet says of itself."""
+        reading = self._control.window.read(self._clock())
+        num_streams = self.places.num_taken
+        return ReplicaReport(
+            rank=self.number,
+            weight=num_streams,
+            streams=num_streams,
+            depth_debt=self._control.decide(),
+            lag_s=reading.latency_s,
+            busy_ratio=reading.busy_ratio,
+            open=not self.draining and not self.places.full,
+        )
+
     def take(self, arrival: Arrival, add: Callable[[Speaker], None]) -> bool:
         """Let a client in and have it speak, or refuse it."""
+        speech = drawn_speech(arrival.duration_s, arrival.seed, self._config.manner)
+        speaker = self.take_speech(arrival.duration_s, speech, lambda: None)
+        if speaker is None:
+            self._scores.num_refused += 1
+            return False
+        self._scores.offered_s += arrival.duration_s
+        add(speaker)
+        return True
+
+    def take_speech(
+        self, duration_s: float, speech: Samples, on_end: Callable[[], None]
+    ) -> Speaker | None:
+        """Let a client in, or refuse it.
+
+        Args:
+            duration_s: it speaks for so long.
+            speech: what the gate will hear.
+            on_end: called when it has its last final.
+
+        Returns:
+            the client, who is silent until a metronome beats for it; None if it was refused.
+        """
         place = ExitStack()
         try:
             place.enter_context(self.places.hold())
         except Overloaded:
-            self._scores.num_refused += 1
-            return False
+            return None
         self._scores.num_begun += 1
-        self._scores.offered_s += arrival.duration_s
-        self._engine.next_speech = drawn_speech(
-            arrival.duration_s, arrival.seed, self._config.manner
-        )
+        self._engine.next_speech = speech
         inbox = Inbox(round(BUFFER_S / PACKET_S) * len(PACKET))
 
         def ended(error: ServiceError | None) -> None:
             self._scores.num_ended += 1
             self._scores.num_failed += error is not None
             speaker.leave()
+            on_end()
 
         backing = Backing(
             self._engine, self._info, self._control.decide, self._measures, self._config.two_pass
@@ -132,10 +166,9 @@ class Replica:
         session = Session(
             StreamConfig(choice=self._config.policy.choice), inbox, Reader(ended), backing
         )
-        speaker = Speaker(arrival.duration_s, inbox, self._scheduler.wake, place, self._clock)
+        speaker = Speaker(duration_s, inbox, self._scheduler.wake, place, self._clock)
         place.enter_context(self._scheduler.open(session))
-        add(speaker)
-        return True
+        return speaker
 
     async def run(self) -> None:
         """Run rounds and the controller until cancelled."""

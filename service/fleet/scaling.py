@@ -60,10 +60,12 @@ class ScalingRule:
 
     Args:
         least, most: replicas.
-        replica_weight: streams that one replica is thought to carry at full depth.
+        replica_weight: streams that one replica is thought to carry before it gives up depth.
         debt: mean over streams from which on depth is owed.
         late_s: a replica whose chunks take longer than that is late.
-        fill: share of a replica that is planned to be in use after replicas were added.
+        fill: share of a replica that is planned to be in use after replicas were added. No more than
+            the share of its load below which a controller stops holding its depth down (`relief`), or
+            the depth would not come back with the replicas.
         keep: the same after some were taken away; the distance keeps a fleet from flapping.
         add_dwell_s: strain has to last so long, and so long lies between two additions.
         remove_dwell_s: the same of spare replicas, whatever the last change was.
@@ -77,10 +79,10 @@ class ScalingRule:
     least: int = 1
     most: int = 10
     replica_weight: float = 24.0
-    debt: float = 0.02
-    late_s: float = 0.4
-    fill: float = 0.8
-    keep: float = 0.7
+    debt: float = 0.05
+    late_s: float = 0.6
+    fill: float = 0.7
+    keep: float = 0.6
     add_dwell_s: float = 5.0
     remove_dwell_s: float = 120.0
     growth: float = 4.0
