@@ -72,7 +72,7 @@ def test_the_process_is_not_root_and_gets_the_signal_itself() -> None:
 
 
 def test_the_health_check_asks_the_port_that_is_served() -> None:
-    (check,) = instructions("HEALTHCHECK")
+    (check,) = (one for one in instructions("HEALTHCHECK") if one != "NONE")
 
     asked = json.loads(check[check.index("[") :])
 
