@@ -31,7 +31,7 @@ def row_of(path: str, text: str = "", **changes: object) -> ArchiveRow:
         RowWord(word, number / 2, number / 2 + 0.5, 0.9) for number, word in enumerate(text.split())
     )
     made = ArchiveRow(path=path, text=text, words=words, confidence=0.9 if words else None)
-    return replace(made, spent_flops=10, audio_s=len(words) / 2, **changes)  # type: ignore[arg-type]
+    return replace(made, spent_flops=10, audio_s=len(words) / 2, **changes)
 
 
 class Bench:
@@ -77,7 +77,7 @@ def job_of(files: Sequence[ArchiveFile], folder: Path, **changes: object) -> Arc
         flops_budget=None,
         actors=2,
     )
-    return replace(job, **changes)  # type: ignore[arg-type]
+    return replace(job, **changes)
 
 
 def go(job: ArchiveJob, bench: Bench, shown: list[str] | None = None) -> ArchiveSummary:

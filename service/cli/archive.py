@@ -76,7 +76,7 @@ def run(command: ArchiveCommand, settings: Settings, err: TextIO) -> int:
         err.write("\nasr: interrupted; the same command goes on where this one ended\n")
         return INTERRUPTED
     wiped = "\r\x1b[K" if err.isatty() else ""
-    err.write(f"{wiped}{_summary(summary, command.out)}\n")
+    err.write(f"{wiped}{summary_line(summary, command.out)}\n")
     return 1 if summary.num_failed or summary.num_unreached else 0
 
 
@@ -97,7 +97,8 @@ def progress_line(err: TextIO, clock: Clock) -> Callable[[ArchiveProgress], None
     return show
 
 
-def _summary(summary: ArchiveSummary, out: Path) -> str:
+def summary_line(summary: ArchiveSummary, out: Path) -> str:
+    """Say what a run did."""
     speed = summary.audio_s / summary.took_s if summary.took_s else 0.0
     parts = [
         f"{summary.num_rows} rows written to {out}",

@@ -8,11 +8,13 @@ import json
 import logging
 import math
 import os
+import sys
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from service.app import make_engine
@@ -21,6 +23,7 @@ from service.fleet.archive_rows import Part
 from service.fleet.archive_worker import ArchiveWorker, Dial, MakeEngine, Work
 from service.settings import Settings, set_up_ray
 
+STDERR = 2
 OBJECT_STORE_BYTES = 100 * 2**20
 """What lies in it are names of files and words."""
 
@@ -73,7 +76,6 @@ class Actors:
                 ),
                 num_cpus=self.cores,
                 fn_constructor_args=(self.settings, self.dial, self.engine),
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self.cores)}},
                 max_task_retries=0,  # a file that ends its actor would end the next one, and so on
             )
         for batch in parts.iter_batches(batch_size=None):
@@ -113,17 +115,19 @@ def cluster(address: str | None, actors: int | None, cores: int) -> Generator[in
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if address is None:
         count = actors or max(1, num_usable_cores() // cores)
-        ray.init(
-            address="local",
-            num_cpus=count * cores,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _stderr_aside():
+            ray.init(
+                address="local",
+                num_cpus=count * cores,  # Ray holds OMP_NUM_THREADS of an actor to its cores
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     else:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with _stderr_aside():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ArchiveInvalid(f"expected a Ray cluster at {address!r}, got none") from error
         count = actors or math.floor(ray.cluster_resources().get("CPU", 0) / cores)
@@ -141,3 +145,17 @@ def cluster(address: str | None, actors: int | None, cores: int) -> Generator[in
 def num_usable_cores() -> int:
     """Count the cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _stderr_aside() -> Generator[None]:
+    """Keep off the terminal what Ray's core says on its start: how loud it was told to be."""
+    sys.stderr.flush()
+    kept = os.dup(STDERR)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -113,7 +114,7 @@ def test_the_folder_reads_as_one_parquet_table(tmp_path: Path) -> None:
             writer.add(row)
             writer.flush()
 
-    table = pyarrow.parquet.read_table(tmp_path)
+    table: Any = pyarrow.parquet.read_table(tmp_path)
 
     assert sorted(table["path"].to_pylist()) == sorted(row.path for row in ROWS)
     assert table.schema.field("words").type.value_type.num_fields == 4
