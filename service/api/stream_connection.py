@@ -162,9 +162,10 @@ class Connection:
 
     async def watch_moves(self) -> NoReturn:
         """End the stream at its next pause when it is asked to move."""
-        await self.asked_to_move.wait()
-        await self._leave("move", MOVE_S)
-        await asyncio.Future()
+        while True:
+            await self.asked_to_move.wait()
+            self.asked_to_move.clear()
+            await self._leave("move", MOVE_S)
 
     async def _leave(self, reason: LeavingReason, patience_s: float) -> None:
         if self.stopping or self.leaving == "drain":

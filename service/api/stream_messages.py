@@ -149,7 +149,7 @@ class WarningMessage(_FromServer):
         description="Of `draining` and `moving` the same as `start`: where it is now."
     )
     deadline_ms: int | None = Field(
-        None, description="Time within which the stream ends, pause or not; else null."
+        default=None, description="Time within which the stream ends, pause or not; else null."
     )
 
 

@@ -21,8 +21,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from service.cli.resumption import MOVED, Message, Missing, Resumption
 
 OPEN_TIMEOUT_S = 10.0
-STALLED_S = 15.0
-"""Without a word about sound that was sent: then nobody is there, whatever the socket says."""
+CLOSE_TIMEOUT_S = 1.0
+"""For a server to say goodbye; whoever has fallen silent does not."""
 REFUSALS = frozenset({1003, 1007, 1008, 1009, 4400, 4401})
 """Asked again, the server would say no again."""
 FIRST_REFUSED_STATUS, TRY_AGAIN = 400, frozenset({404, 408, 425, 429})
@@ -39,12 +39,15 @@ class Patience:
         first_s: before the second one; twice as long before each that follows.
         longest_s: between two tries.
         give_up_s: after which the stream fails, if no server has said anything about its sound.
+        stalled_s: without a word about sound that was sent: then nobody is there, whatever the
+            socket says.
     """
 
     spread_s: float = 0.2
     first_s: float = 0.5
     longest_s: float = 3.5
     give_up_s: float = 60.0
+    stalled_s: float = 15.0
 
     def wait_s(self, num_tries: int, jitter: random.Random) -> float:
         """Give the time before another try, after so many that came to nothing."""
@@ -146,6 +149,7 @@ class ResumingStream:
                 f"{self._url}&{query}",
                 additional_headers=self._headers,
                 open_timeout=OPEN_TIMEOUT_S,
+                close_timeout=CLOSE_TIMEOUT_S,
                 ping_timeout=None,
                 compression=None,
             )
@@ -179,7 +183,7 @@ class ResumingStream:
     async def _next(self, socket: ClientConnection) -> str | bytes:
         while True:
             try:
-                async with asyncio.timeout(STALLED_S):
+                async with asyncio.timeout(self._patience.stalled_s):
                     return await socket.recv()
             except TimeoutError:
                 if not self.kept.is_open or self.kept.awaits_answer:

@@ -23,7 +23,7 @@ from service.engine.base import DepthChoice
 from service.errors import ParameterInvalid
 from tests.service_kit import wav_bytes
 
-HASTE = Patience(spread_s=0.0, first_s=0.01, longest_s=0.02, give_up_s=0.1)
+HASTE = Patience(spread_s=0.0, first_s=0.01, longest_s=0.02, give_up_s=0.1, stalled_s=0.3)
 Script = Callable[[ServerConnection], None]
 PARTIAL = {"type": "partial", "text": "alp", "stable_chars": 0}
 FINAL = {"type": "final", "text": "alpha bravo"}
@@ -212,6 +212,24 @@ def test_a_server_that_asks_for_a_move_is_left_without_a_word(recording: Path) -
     assert told(script, recording) == (0, "alpha bravo\n", "")
     assert "&start_s=0.1&" in paths[1]
     assert "&after=move&moved_s=0." in paths[1]
+
+
+def test_a_server_that_falls_silent_is_left(tmp_path: Path) -> None:
+    talk = tmp_path / "long.wav"
+    talk.write_bytes(wav_bytes(1.2))
+    received: list[bytes] = []
+
+    def script(socket: ServerConnection) -> None:
+        say(socket, {"type": "ready", "limits": {"max_buffer_s": 10.0}})
+        if not received:
+            received.append(b"".join(one for one in socket if isinstance(one, bytes)))
+        else:
+            received.append(take_until_stop(socket))
+            say(socket, FINAL, {"type": "done", "reason": "stop"})
+
+    assert told(script, talk) == (0, "alpha bravo\n", "")
+    assert len(received[0]) >= 32_000
+    assert received[1] == wav_bytes(1.2)[44:]
 
 
 def test_a_refusal_on_the_way_is_the_end(recording: Path) -> None:
