@@ -26,10 +26,12 @@ const SPREAD_S = 0.2; // others have been asked to move as well
 const CATCH_UP_PACKETS = 4; // sent in a turn: what was kept goes out four times as fast as it came
 const TURN_MS = 50;
 const MAX_UNSENT_BYTES = 64_000; // two seconds on a slow line stay on the tape instead
+const SILENT_MS = 15_000; // without a word about what was sent: nobody is there, whatever the socket says
 const AHEAD_MARGIN_S = 2; // under the server's limit, as its messages come only now and then
 const SMALLEST_AHEAD_S = 1;
 const DONE = 1000;
 const LEAVING = 1001;
+const NO_CODE = 1006;
 // The server says no to what this page asks for: asking again would get the same answer.
 const REFUSALS = new Set([1002, 1003, 1007, 1008, 1009, 4400, 4401]);
 const MOVES = new Set(["drain", "move"]); // reasons for which a stream goes on elsewhere at once
@@ -54,6 +56,7 @@ export class CaptionStream {
   #movedAt_ms = null;
   #isStopping = false;
   #attempts = 0;
+  #heardAt_ms = 0;
   #lastError = null;
 
   /**
@@ -95,6 +98,7 @@ export class CaptionStream {
   /** @param {Int16Array} pcm 16 kHz mono */
   push(pcm) {
     this.#tape.push(pcm);
+    if (this.#isForsaken) this.#closed(NO_CODE, "the server has fallen silent");
     if (this.phase === Phase.LIVE && !this.#timer) this.#send();
   }
 
@@ -122,6 +126,12 @@ export class CaptionStream {
     if (this.#isBetween || this.phase === Phase.FAILED) this.#connect();
   }
 
+  get #isForsaken() {
+    const isOwed = this.phase === Phase.LIVE && this.#sent - this.#covered > SAMPLE_RATE_HZ;
+    const isSilent = performance.now() - this.#heardAt_ms > SILENT_MS;
+    return isSilent && (isOwed || this.phase === Phase.CONNECTING);
+  }
+
   get #isBetween() {
     return this.phase === Phase.WAITING || this.phase === Phase.MOVING;
   }
@@ -139,6 +149,7 @@ export class CaptionStream {
     socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     socket.onclose = ({ code, reason }) => this.#closed(code, reason);
     this.#socket = socket;
+    this.#heardAt_ms = performance.now();
   }
 
   /** Where in its stream a connection begins, as its server is told. */
@@ -172,7 +183,7 @@ export class CaptionStream {
     this.#timer = null;
     if (this.phase !== Phase.LIVE) return;
     if (this.#sent < this.#tape.oldest) {
-      this.#closed(0, "the line is slower than the sound");
+      this.#closed(NO_CODE, "the line is slower than the sound");
       return;
     }
     for (let i = 0; i < CATCH_UP_PACKETS && this.#maySend(); i += 1) {
@@ -195,6 +206,7 @@ export class CaptionStream {
   }
 
   #receive(message) {
+    this.#heardAt_ms = performance.now();
     if (message.type === "ready") this.#begin(message);
     if (message.type === "error") this.#lastError = message;
     if (typeof message.seq === "number") this.#nextMessage = message.seq + 1;

@@ -157,6 +157,34 @@ def test_an_outage_longer_than_the_tape_says_what_is_missing(page: Page) -> None
     assert (found["last"]["start"], found["last"]["end"]) == (11, 12)
 
 
+def test_a_server_that_falls_silent_is_left(page: Page) -> None:
+    found = evaluated(
+        page,
+        STREAM
+        + """
+        const now = performance.now;
+        let later_ms = 0;
+        performance.now = () => now.call(performance) + later_ms;
+        stream.start({ drop: "auto" });
+        sockets[0].ready();
+        hear(4);
+        await passed(400);
+        sockets[0].say({ type: "lag", end: 2, accepted: 2 });
+        later_ms = 14_000;
+        hear(0.1);
+        const before = stream.phase;
+        later_ms = 16_000;
+        hear(0.1);
+        const after = stream.phase;
+        stream.abandon();
+        performance.now = now;
+        return [before, after, sockets[0].isClosed];
+        """,
+    )
+
+    assert found == ["live", "waiting", True]
+
+
 def test_what_the_next_connection_was_promised_is_kept_until_it_begins(page: Page) -> None:
     found = evaluated(
         page,
