@@ -43,7 +43,7 @@ CLOSING_S = 30.0
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure from the command line."""
-    options = _parse(arguments)
+    options = arguments_of(__doc__).parse_args(arguments)
     environment = read_environment()  # of the machine, before this program keeps to one core
     os.sched_setaffinity(0, {options.client_core})
     clips = [read_audio(path) for path in options.clip]
@@ -69,11 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(document(run, rows)))
 
 
-def measure(count: int, clips: Sequence[Samples], options: argparse.Namespace) -> dict[str, object]:
+def measure(
+    count: int,
+    clips: Sequence[Samples],
+    options: argparse.Namespace,
+    server_class: type[PinnedServer] = PinnedServer,
+) -> dict[str, object]:
     """Run so many streams against a server of their own."""
     environment = {"ASR_MAX_STREAMS": str(max(count, 1))}
     environment |= dict(setting.split("=", 1) for setting in options.setting)
-    with PinnedServer(options.server_core, environment) as server:
+    with server_class(options.server_core, environment) as server:
         sounds = [
             pcm(looped(clips, place, options.pause, options.seconds)) for place in range(count)
         ]
@@ -112,6 +117,23 @@ def pcm(samples: Samples) -> bytes:
     return scaled.astype("<i2").tobytes()
 
 
+def arguments_of(description: str | None) -> argparse.ArgumentParser:
+    """Give a parser of what such measurements are told."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--clip", type=Path, required=True, nargs="+")
+    parser.add_argument("--streams", type=int, nargs="+", default=[2, 4, 8, 16])
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each stream")
+    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of one stream before")
+    parser.add_argument("--pause", type=float, default=1.5, help="seconds between clips")
+    parser.add_argument("--drop", default="auto", help="auto, or a share of the layers")
+    parser.add_argument("--server-core", type=int, default=0)
+    parser.add_argument("--client-core", type=int, default=1)
+    parser.add_argument(
+        "--setting", action="append", default=[], help="of the server, as in ASR_ENGINE=torch"
+    )
+    return parser
+
+
 async def _streams(uri: str, sounds: Sequence[bytes]) -> list[StreamLog]:
     begin_s = time.monotonic() + 0.5
     starts = [begin_s + STAGGER_S * place / len(sounds) for place in range(len(sounds))]
@@ -145,22 +167,6 @@ async def _hear(socket: ClientConnection, log: StreamLog) -> None:
             log.take(json.loads(message), time.monotonic())
     except ConnectionClosed as closed:
         log.fail(str(closed.rcvd.code if closed.rcvd else "lost"))
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clip", type=Path, required=True, nargs="+")
-    parser.add_argument("--streams", type=int, nargs="+", default=[2, 4, 8, 16])
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each stream")
-    parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of one stream before")
-    parser.add_argument("--pause", type=float, default=1.5, help="seconds between clips")
-    parser.add_argument("--drop", default="auto", help="auto, or a share of the layers")
-    parser.add_argument("--server-core", type=int, default=0)
-    parser.add_argument("--client-core", type=int, default=1)
-    parser.add_argument(
-        "--setting", action="append", default=[], help="of the server, as in ASR_ENGINE=torch"
-    )
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

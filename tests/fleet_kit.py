@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.fleet_server import descendants
 from service.cli.resuming import Patience, ResumingStream
 from service.cli.resumption import Message, Missing
 from tests.stream_kit import packets, sound
@@ -92,26 +93,6 @@ def fleet(**variables: str) -> Generator[Fleet]:
         finally:
             if process.poll() is None:
                 running.stop()
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below one."""
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                status = (folder / "stat").read_text("utf-8")
-            except OSError:  # it has ended
-                continue
-            parents.setdefault(int(status.rpartition(")")[2].split()[1]), []).append(
-                int(folder.name)
-            )
-    found, left = list[int](), [pid]
-    while left:
-        children = parents.get(left.pop(), [])
-        found += children
-        left += children
-    return found
 
 
 def title_of(pid: int) -> str:

@@ -51,7 +51,7 @@ def run_here(settings: Settings) -> None:
     try:
         _deploy(settings, everywhere=False)
         told = _told_to_stop()  # only now: Ray sets handlers of its own, which end the process
-        logger.info("the fleet serves on http://%s:%d", settings.host, settings.port)
+        logger.info("the fleet is running on http://%s:%d", settings.host, settings.port)
         told.wait()
         logger.info("stopping: streams have %g s", settings.shutdown_grace_s)
         # The replicas drain; what is deleted at once would cut their streams.

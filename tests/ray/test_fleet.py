@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fleet_kit import Fleet, Heard, descendants, fleet, open_doors, play, sentences, title_of
+from benchmarks.fleet_server import descendants
+from tests.fleet_kit import Fleet, Heard, fleet, open_doors, play, sentences, title_of
 from tests.service_kit import wav_bytes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
