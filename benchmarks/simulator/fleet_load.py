@@ -20,8 +20,8 @@ LOADS: tuple[LoadName, ...] = get_args(LoadName)
 TICK_S = 0.25
 STEP_AT_S, STEP_TAKES_S = 60.0, 1.0
 BURSTS_EVERY_S, BURST_FOR_S = 600.0, 60.0
-LOW = 1 / 6
-"""Share of the peak before a step, between bursts and at night: a step to 3x starts from half."""
+LOW = 1 / 9
+"""Share of the peak before a step, between bursts and at night: a step to three replicas starts from a third of one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from service.scheduling.controller import BudgetController, Damping, Reading, us
 from service.scheduling.load_control import ControlConfig, make_law, measured_levels
 from service.scheduling.load_window import WINDOW_S
 
-SCALES_EVERY_S = 1.0
+SCALES_EVERY_S = 2.0
 LEAVES_WITHIN_S = 5.0
 """Mean time to the pause in which a stream that was asked moves."""
 DRAINS_S = 10.0

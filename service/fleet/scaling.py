@@ -21,12 +21,15 @@ Reason = Literal["debt", "late", "closed", "spare", "bounds", "steady", "silent"
 EVIDENCE_S = 30.0
 """A replica has to be strained, or calm, for so long before that tells what one carries: longer than
 a depth takes to come back once its load is gone. Strain that brings replicas tells at once."""
+HELD_S = 330.0
+"""Behind an addition strain tells nothing for so long: a controller that tried a greater depth in vain does
+not try again for five minutes, whether or not its load has gone elsewhere."""
 MEMORY_S = 3600.0
 """What was learned holds for so long unless it is seen again; then what was stated is tried anew."""
 LATE_SHARE = 0.05
 """Of the load, on late replicas, from which on a fleet is late."""
-HIDDEN_DEMAND = 2.0
-"""Where nobody takes streams, those that come are not counted: there may be as many again."""
+HIDDEN_DEMAND = 1.5
+"""Where nobody takes streams, those that come are not counted: there may be half as many again."""
 _TOLERANCE = 1e-9
 
 
@@ -135,7 +138,7 @@ class ScalingState:
     """What the law remembers from one decision to the next; plain numbers, for whoever carries it.
 
     Args:
-        strained_since_s, spare_since_s, changed_at_s: None where it is not so, or never was.
+        strained_since_s, spare_since_s, changed_at_s, added_at_s: None where it is not so, or never was.
         window_since_s, window_strained, window_weight: how loaded replicas were while nothing changed.
         strained_weight, strained_at_s: the least load that cost depth, and when that was seen.
         calm_weight, calm_at_s: the most load that did not.
@@ -144,6 +147,7 @@ class ScalingState:
     strained_since_s: float | None = None
     spare_since_s: float | None = None
     changed_at_s: float | None = None
+    added_at_s: float | None = None
     window_since_s: float | None = None
     window_strained: bool = False
     window_weight: float = 0.0
@@ -196,7 +200,10 @@ def decide(rule: ScalingRule, fleet: FleetReading, state: ScalingState) -> Scali
         wanted = min(rule.most, needed, at_once)
         if wanted > num:
             # Booked now: while replicas come nothing is learned, and once they are there it is over.
-            return _changed(fleet, _booked(state, fleet.now_s), wanted, strain)
+            if not _is_held(state, fleet.now_s):
+                state = _booked(state, fleet.now_s)
+            state = replace(state, added_at_s=fleet.now_s)
+            return _changed(fleet, state, wanted, strain)
     if spare and len(fleet.loads) < fleet.num_running:
         return ScalingDecision(num, "silent", replace(state, spare_since_s=None))
     if spare and _lasted(fleet.now_s, state.spare_since_s, state, rule.remove_dwell_s):
@@ -248,7 +255,7 @@ def _learn(
     # Against the claim: the most that strained replicas had, the least that calm ones did.
     kept = max if strained else min
     state = replace(state, window_weight=kept(state.window_weight, weight))
-    if now_s - since_s < EVIDENCE_S:
+    if now_s - since_s < EVIDENCE_S or (strained and _is_held(state, now_s)):
         return state
     return replace(_booked(state, now_s), window_since_s=now_s, window_weight=weight)
 
@@ -266,6 +273,10 @@ def _booked(state: ScalingState, now_s: float) -> ScalingState:
         return state
     strained_weight = max(state.strained_weight, weight)
     return replace(state, calm_weight=weight, calm_at_s=now_s, strained_weight=strained_weight)
+
+
+def _is_held(state: ScalingState, now_s: float) -> bool:
+    return state.added_at_s is not None and now_s - state.added_at_s < HELD_S
 
 
 def _is_strained(rule: ScalingRule, load: ReplicaLoad) -> bool:
