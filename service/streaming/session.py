@@ -194,7 +194,7 @@ class Session:
             self._events.append(told)
         complete = min(target.position, head.fed + self._feeding.chunk_samples)
         self.due_since_s = self._progress.due_since(complete, now_s) if target.due else None
-        second_pass = target.last and self._two_pass and load.second_passes
+        second_pass = target.last and self._two_pass and head.doubt >= load.least_doubt
         self._work = Work(plan, target, decode, second_pass)
         samples = self._track.between(head.fed, target.position)
         return LiveInput(

@@ -64,6 +64,12 @@ class Utterance:
         return self.words[: self.num_stable]
 
     @property
+    def doubt(self) -> float:
+        """How unsure the words are: 1 less their mean confidence; 1 where there are none."""
+        sure = sum(word.confidence for word in self.words)
+        return max(0.0, 1 - sure / max(1, len(self.words)))
+
+    @property
     def mean_layers(self) -> float:
         """Mean of the effective layers over the frames; before the first, those of the plan."""
         taken = self.encoded - self.start

@@ -1,6 +1,7 @@
 """Many streams on one engine thread, with streams that do as they are told."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -274,11 +275,11 @@ def test_a_calm_service_decodes_every_chunk_and_has_room_for_second_passes() -> 
     load.took(CALM_ROUND_S / 2)
 
     assert load.partial_interval_s == 0.0
-    assert load.second_passes
+    assert load.least_doubt == 0.0
 
 
 @pytest.mark.parametrize("strained", [False, True])
-@pytest.mark.parametrize("round_s", [0.2, 0.4, 5.0])
+@pytest.mark.parametrize("round_s", [0.21, 0.4, 5.0])
 def test_a_busy_one_gives_up_second_passes_first_and_partials_never_altogether(
     round_s: float, *, strained: bool
 ) -> None:
@@ -287,7 +288,7 @@ def test_a_busy_one_gives_up_second_passes_first_and_partials_never_altogether(
     for _ in range(50):
         load.took(round_s)
 
-    assert not load.second_passes
+    assert load.least_doubt == math.inf
     assert 0 <= load.partial_interval_s <= max(0, MAX_PARTIAL_INTERVAL_S - 2 * load.mean_round_s)
 
 
@@ -297,4 +298,16 @@ def test_one_long_round_is_soon_forgotten() -> None:
     for _ in range(10):
         load.took(0.01)
 
-    assert load.second_passes
+    assert load.least_doubt == 0.0
+
+
+def test_in_between_second_passes_leave_the_surest_first() -> None:
+    load, asked = LiveLoad(), list[float]()
+    for round_s in (0.11, 0.13, 0.15, 0.17, 0.19):
+        for _ in range(50):
+            load.took(round_s)
+        asked.append(load.least_doubt)
+
+    assert asked == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9], abs=1e-3)
+    load.strained = True
+    assert load.least_doubt == math.inf

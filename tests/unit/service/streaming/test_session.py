@@ -9,7 +9,7 @@ import pytest
 from service.engine.base import AUTO, DepthChoice, ListenInput, Samples
 from service.engine.fake import FakeEngine
 from service.errors import DepthRefused, EngineFailed
-from service.scheduling.live_load import CALM_ROUND_S
+from service.scheduling.live_load import CALM_ROUND_S, FULL_ROUND_S
 from service.streaming.commands import Configure, Flush, Gap, Marker, Stop
 from service.streaming.events import (
     Depth,
@@ -314,6 +314,18 @@ def test_a_second_pass_hears_the_whole_utterance_again() -> None:
 
     assert {word.confidence for word in twice.finals[0].words} == {0.99}
     assert twice.finals[0].flops == pytest.approx(2 * once.finals[0].flops)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_busy_service_hears_again_what_it_is_unsure_of(*, again: bool) -> None:
+    rig = Rig(two_pass=True)
+    first = played(one_sentence()).finals[0].words
+    doubt = 1 - sum(word.confidence for word in first) / len(first)
+    for _ in range(50):
+        rig.load.took(CALM_ROUND_S + (FULL_ROUND_S - CALM_ROUND_S) * doubt * (0.5 if again else 10))
+    played(one_sentence(), rig=rig)
+
+    assert (0.99 in {word.confidence for word in rig.finals[0].words}) is again
 
 
 def test_the_second_pass_is_the_first_thing_given_up() -> None:
