@@ -221,7 +221,6 @@ class ArchiveRun:
             for part in self.run(_blocks(list(left.values()), size)):
                 if part.fatal:
                     raise _fatal(part)
-                progress.begin()
                 left.pop((part.path, part.part), None)
                 row = joiner.add(part)
                 if row is not None:

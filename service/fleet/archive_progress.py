@@ -14,6 +14,8 @@ _FIRST_ESTIMATE_S = 2.0
 class ArchiveProgress:
     """Counts files as they end; how much is left is judged by bytes, which are known beforehand.
 
+    Time counts from when it is made, so it has the start of the actors in it.
+
     Args:
         clock: monotonic seconds.
         num_files: to do in this run.
@@ -28,12 +30,10 @@ class ArchiveProgress:
     audio_s: float = 0.0
     flops: int = 0
     _done_bytes: int = 0
-    _started_s: float | None = None
+    _started_s: float = 0.0
 
-    def begin(self) -> None:
-        """Start counting time: the actors are ready."""
-        if self._started_s is None:
-            self._started_s = self.clock()
+    def __post_init__(self) -> None:
+        self._started_s = self.clock()
 
     def done(self, size_bytes: int, audio_s: float, flops: int, *, failed: bool) -> None:
         """Count a file."""
@@ -46,7 +46,7 @@ class ArchiveProgress:
     @property
     def took_s(self) -> float:
         """Seconds since it began."""
-        return 0.0 if self._started_s is None else self.clock() - self._started_s
+        return self.clock() - self._started_s
 
     @property
     def speed(self) -> float:

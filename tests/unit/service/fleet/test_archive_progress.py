@@ -10,9 +10,7 @@ def clock() -> FakeClock:
 
 
 def begun(clock: FakeClock, num_files: int = 4, size_bytes: int = 400) -> ArchiveProgress:
-    progress = ArchiveProgress(clock, num_files, size_bytes)
-    progress.begin()
-    return progress
+    return ArchiveProgress(clock, num_files, size_bytes)
 
 
 def test_speed_and_what_is_left_come_from_what_was_done(clock: FakeClock) -> None:
@@ -47,20 +45,8 @@ def test_failures_are_counted_and_count_as_done(clock: FakeClock) -> None:
     assert progress.line() == "1 of 1 files, 0.00 h of audio, 0x real time, 1 failed"
 
 
-def test_time_counts_from_the_first_result_on_as_actors_load_before_it(clock: FakeClock) -> None:
-    progress = ArchiveProgress(clock, 1, 100)
-    clock.now_s += 60
-
-    assert progress.took_s == 0.0
-    assert progress.speed == 0.0
-
-
-def test_beginning_twice_is_beginning_once(clock: FakeClock) -> None:
-    progress = begun(clock)
-    clock.now_s += 5
-    progress.begin()
-
-    assert progress.took_s == 5.0
+def test_nothing_is_fast_before_any_time_has_passed(clock: FakeClock) -> None:
+    assert begun(clock).speed == 0.0
 
 
 def test_a_size_that_grew_leaves_no_negative_time(clock: FakeClock) -> None:
