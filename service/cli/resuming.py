@@ -25,6 +25,8 @@ CLOSE_TIMEOUT_S = 1.0
 """For a server to say goodbye; whoever has fallen silent does not."""
 REFUSALS = frozenset({1003, 1007, 1008, 1009, 4400, 4401})
 """Asked again, the server would say no again."""
+PASSING = frozenset({"draining", "loading"})
+"""Errors of a server that goes or comes; another one may be there before it says."""
 FIRST_REFUSED_STATUS, TRY_AGAIN = 400, frozenset({404, 408, 425, 429})
 FIRST_FAULT_STATUS = 500
 LOST = "the connection was lost before the last words came"
@@ -198,7 +200,8 @@ class ResumingStream:
             self._ready.set()
         if message["type"] == "error" and message.get("fatal", True):
             self._failure = in_words(message)
-            self._hint_s = (message.get("retry_after_ms") or 0) / 1000
+            if message["code"] not in PASSING:
+                self._hint_s = (message.get("retry_after_ms") or 0) / 1000
         # Only now: a server that lets everybody in and falls over is left alone for a while.
         if self.kept.covered_s > covered_s:
             self._num_tries, self._broken_at_s = 0, math.inf

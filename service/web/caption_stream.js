@@ -34,6 +34,7 @@ const LEAVING = 1001;
 const NO_CODE = 1006;
 // The server says no to what this page asks for: asking again would get the same answer.
 const REFUSALS = new Set([1002, 1003, 1007, 1008, 1009, 4400, 4401]);
+const PASSING = new Set(["draining", "loading"]); // another server may be there before this one says
 const MOVES = new Set(["drain", "move"]); // reasons for which a stream goes on elsewhere at once
 
 export class CaptionStream {
@@ -252,7 +253,7 @@ export class CaptionStream {
   }
 
   #wait(code, error) {
-    const hint_s = (error?.retry_after_ms ?? 0) / 1000;
+    const hint_s = PASSING.has(error?.code) ? 0 : (error?.retry_after_ms ?? 0) / 1000;
     const backoff_s = Math.min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** this.#attempts);
     const jittered_s = backoff_s * (0.75 + 0.5 * Math.random()); // not everybody at once
     const wait_s = code === LEAVING && !this.#attempts ? FIRST_WAIT_S : Math.max(hint_s, jittered_s);

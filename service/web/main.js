@@ -24,7 +24,7 @@ const STATUS = {
   [Phase.CONNECTING]: "Connecting",
   [Phase.LIVE]: "Listening",
   [Phase.WAITING]: "Not connected",
-  [Phase.MOVING]: "Moving on",
+  [Phase.MOVING]: "Changing servers",
   [Phase.FINISHING]: "Finishing",
   [Phase.FAILED]: "Refused",
 };
@@ -174,7 +174,7 @@ class Page {
     if (message.code === "audio_dropped") {
       this.#view.append(this.#captions.miss(message.start, message.end));
     } else if (message.type === "warning") {
-      this.#say(Phase.MOVING, "About to move on"); // captions go on: nothing to be alarmed about
+      this.#say(Phase.MOVING, "Changing servers soon"); // captions go on: nothing to be alarmed about
     }
     this.#measure(message, now_s);
   }

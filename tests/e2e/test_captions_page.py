@@ -196,7 +196,7 @@ def test_a_stream_that_is_asked_to_move_goes_on_elsewhere_without_an_alarm(
 ) -> None:
     speak(page, wire)
     wire.last.send("warning", seq=4, code="moving", message="", start=0.2, end=0.2)
-    expect(page.locator("#status")).to_have_text("About to move on")
+    expect(page.locator("#status")).to_have_text("Changing servers soon")
     wire.last.send("final", seq=5, utt=0, start=0.1, end=0.3, text="One.", words=[], layers=8)
     wire.last.send("done", seq=6, reason="move", end=0.4)
     wire.last.close(1001)

@@ -47,7 +47,7 @@ def expect_the_sentence_to_be_lost(page: Page) -> None:
 
 
 def expect_the_sentence_to_end(page: Page) -> None:
-    expect(page.locator("#status")).to_have_text("About to move on")
+    expect(page.locator("#status")).to_have_text("Changing servers soon")
     expect(page.get_by_role("log").locator(".words")).to_have_count(1)
 
 

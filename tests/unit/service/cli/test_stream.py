@@ -2,9 +2,7 @@ import io
 import json
 import logging
 import signal
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -13,20 +11,15 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.sync.server import Server, ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from service.cli import main
-from service.cli.resuming import Patience
 from service.cli.resumption import Missing
-from service.cli.stream import StreamCommand, Teller, run, stream_url
+from service.cli.stream import Teller, run, stream_url
 from service.engine.base import DepthChoice
 from service.errors import ParameterInvalid
+from tests.cli_kit import FINAL, PARTIAL, command, say, scripted, take_until_stop, told
 from tests.service_kit import wav_bytes
-
-HASTE = Patience(spread_s=0.0, first_s=0.01, longest_s=0.02, give_up_s=0.1, stalled_s=0.3)
-Script = Callable[[ServerConnection], None]
-PARTIAL = {"type": "partial", "text": "alp", "stable_chars": 0}
-FINAL = {"type": "final", "text": "alpha bravo"}
 
 
 class Terminal(io.StringIO):
@@ -48,47 +41,6 @@ def recording(tmp_path: Path) -> Path:
     path = tmp_path / "talk.wav"
     path.write_bytes(wav_bytes(0.25))
     return path
-
-
-@contextmanager
-def scripted(script: Script, **options: Any) -> Generator[str]:
-    """Serve a script for each connection, in a thread, and give the server's address."""
-    server: Server
-    with serve(script, "127.0.0.1", 0, **options) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def say(socket: ServerConnection, *messages: dict[str, Any]) -> None:
-    for message in messages:
-        socket.send(json.dumps(message))
-
-
-def take_until_stop(socket: ServerConnection) -> bytes:
-    pcm = b""
-    for message in socket:
-        if isinstance(message, str):
-            assert json.loads(message) == {"type": "stop"}
-            break
-        pcm += message
-    return pcm
-
-
-def command(url: str, file: Path | None, *, json_lines: bool = False) -> StreamCommand:
-    return StreamCommand(url, file, DepthChoice(), json_lines)
-
-
-def told(script: Script, recording: Path, **options: Any) -> tuple[int, str, str]:
-    """The exit status, and what is written to a pipe, for a server that plays a script."""
-    out, err = io.StringIO(), io.StringIO()
-    with scripted(script, **options) as url:
-        status = run(command(url, recording), out, err, HASTE)
-    return status, out.getvalue(), err.getvalue().replace(url, "URL")
 
 
 def test_a_file_is_streamed_to_its_end_and_finals_become_lines(recording: Path) -> None:
@@ -154,109 +106,6 @@ def test_a_full_server_is_told_with_its_hint(recording: Path) -> None:
         "",
         "asr: no room (overloaded); try again in 5 s\n",
     )
-
-
-def test_a_stream_that_nobody_goes_on_with_is_a_failure(recording: Path) -> None:
-    def script(socket: ServerConnection) -> None:
-        say(socket, {"type": "ready"})
-        socket.close(1011)
-
-    status, out, err = told(script, recording)
-
-    lost = "the connection was lost before the last words came"
-    assert (status, out) == (1, "")
-    assert err.splitlines() == [
-        f"asr: {lost}; trying again",
-        f"asr: {lost}; no server went on within 0.1 s",
-    ]
-
-
-def test_a_stream_goes_on_where_its_last_final_ended(recording: Path) -> None:
-    paths: list[str] = []
-    received: list[bytes] = []
-
-    def script(socket: ServerConnection) -> None:
-        assert socket.request is not None
-        paths.append(socket.request.path)
-        say(socket, {"type": "ready", "seq": 4 * len(received)})
-        received.append(take_until_stop(socket))
-        if len(received) == 1:
-            final = {"type": "final", "text": "alpha", "utt": 0, "seq": 2, "end": 0.1}
-            say(socket, final, {"type": "lag", "seq": 3, "end": 0.2, "accepted": 0.1})
-            socket.close(1011)
-        else:
-            final = {"type": "final", "text": "bravo", "utt": 1, "seq": 5, "end": 0.25}
-            say(socket, final, {"type": "done", "seq": 6, "reason": "stop", "end": 0.25})
-
-    assert told(script, recording) == (0, "alpha\nbravo\n", "")
-    assert paths[1].endswith("&resumes=true&start_s=0.1&utt=1&seq=4&after=lost")
-    assert received == [wav_bytes(0.25)[44:], wav_bytes(0.25)[44 + 3_200 :]]
-
-
-def test_a_server_that_asks_for_a_move_is_left_without_a_word(recording: Path) -> None:
-    paths: list[str] = []
-
-    def script(socket: ServerConnection) -> None:
-        assert socket.request is not None
-        paths.append(socket.request.path)
-        say(socket, {"type": "ready"})
-        if len(paths) == 1:
-            socket.recv()
-            leaving = {"type": "warning", "code": "moving", "start": 0.0, "end": 0.0}
-            say(socket, leaving, {"type": "done", "reason": "move", "end": 0.1})
-            socket.close(1001)
-        else:
-            take_until_stop(socket)
-            say(socket, FINAL, {"type": "done", "reason": "stop"})
-
-    assert told(script, recording) == (0, "alpha bravo\n", "")
-    assert "&start_s=0.1&" in paths[1]
-    assert "&after=move&moved_s=0." in paths[1]
-
-
-def test_a_server_that_falls_silent_is_left(tmp_path: Path) -> None:
-    talk = tmp_path / "long.wav"
-    talk.write_bytes(wav_bytes(1.2))
-    received: list[bytes] = []
-
-    def script(socket: ServerConnection) -> None:
-        say(socket, {"type": "ready", "limits": {"max_buffer_s": 10.0}})
-        if not received:
-            received.append(b"".join(one for one in socket if isinstance(one, bytes)))
-        else:
-            received.append(take_until_stop(socket))
-            say(socket, FINAL, {"type": "done", "reason": "stop"})
-
-    assert told(script, talk) == (0, "alpha bravo\n", "")
-    assert len(received[0]) >= 32_000
-    assert received[1] == wav_bytes(1.2)[44:]
-
-
-def test_a_refusal_on_the_way_is_the_end(recording: Path) -> None:
-    num_opened: list[None] = []
-
-    def script(socket: ServerConnection) -> None:
-        num_opened.append(None)
-        if len(num_opened) > 1:
-            error = {"code": "depth_refused", "message": "too deep", "fatal": True}
-            say(socket, {"type": "error", **error})
-            socket.close(4400)
-        else:
-            say(socket, {"type": "ready"})
-            socket.close(1011)
-
-    assert told(script, recording) == (1, "", "asr: too deep (depth_refused)\n")
-    assert len(num_opened) == 2
-
-
-def test_a_server_whose_numbers_do_not_go_on_is_not_believed(recording: Path) -> None:
-    def script(socket: ServerConnection) -> None:
-        say(socket, {"type": "ready"}, {"type": "final", "text": "alpha", "utt": 3, "end": 0.1})
-        take_until_stop(socket)
-
-    status, out, err = told(script, recording)
-
-    assert (status, out, err) == (1, "", "asr: expected utt 0 to follow, got 3\n")
 
 
 def test_sound_that_is_lost_is_said_on_stderr() -> None:
