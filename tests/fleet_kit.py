@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +49,9 @@ class Fleet:
         """What the replicas say of themselves."""
         return self.get("/fleet").json()["replicas"]
 
-    def wait(self, holds: Any, what: str, patience_s: float = 20.0) -> None:
+    def wait(
+        self, holds: Callable[[list[dict[str, Any]]], bool], what: str, patience_s: float = 20.0
+    ) -> None:
         """Wait until a condition on the replicas holds."""
         deadline_s = time.monotonic() + patience_s
         while not holds(replicas := self.replicas()):

@@ -51,7 +51,7 @@ def test_a_replica_has_its_cores_and_as_many_threads() -> None:
     made = application(Settings(replica_cores=2.5, engine_threads=8))
     deployment = made._bound_deployment
     (settings,) = deployment.init_args
-    options = deployment.ray_actor_options
+    options: dict[str, Any] = deployment.ray_actor_options or {}
 
     assert options["num_cpus"] == 2.5
     assert options["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "2"
