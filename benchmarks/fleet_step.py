@@ -118,7 +118,9 @@ async def run_step(options: argparse.Namespace) -> dict[str, Any]:
         reading = group.create_task(_read(options, tally, moments, changes))
         clients = [
             group.create_task(_client(options, tally, clips, place, begins_s, end_s - begins_s))
-            for place, begins_s in enumerate(_beginnings(options))
+            for place, begins_s in enumerate(
+                beginnings(options.base, options.peak, options.step_at)
+            )
         ]
         await asyncio.wait(clients)
         reading.cancel()
@@ -161,19 +163,20 @@ def moment_of(
     )
 
 
+def beginnings(base: int, peak: int, step_at_s: float) -> list[float]:
+    """Give when each stream begins."""
+    more = peak - base
+    return [STAGGER_S * place / max(1, base) for place in range(base)] + [
+        step_at_s + STAGGER_S * place / max(1, more) for place in range(more)
+    ]
+
+
 def replica_changes(moments: Sequence[Moment]) -> list[tuple[float, int]]:
     """Give when the number of replicas changed, and to what."""
     return [
         (after.at_s, after.replicas)
         for before, after in pairwise(moments)
         if after.replicas != before.replicas
-    ]
-
-
-def _beginnings(options: argparse.Namespace) -> list[float]:
-    more = options.peak - options.base
-    return [STAGGER_S * place / max(1, options.base) for place in range(options.base)] + [
-        options.step_at + STAGGER_S * place / max(1, more) for place in range(more)
     ]
 
 
