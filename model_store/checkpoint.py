@@ -5,6 +5,7 @@
     plans.json         {"ladder": ["1,1,...", ...], "skip": [...]}
     tokenizer.json     as the `tokenizers` library reads it
     selector.safetensors  picks plans by what is heard (`policy=input`), where one was trained
+    activations.safetensors  what inputs of int8 matrices reach on speech, where it was measured
     decoding.json      alignment heads and limits found on the model, where there are any
 
 Matrices are stored as int8 with one scale per output row, everything else as float16, but running

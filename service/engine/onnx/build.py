@@ -27,7 +27,7 @@ from service.engine.onnx.processor import Numerics
 
 logger = logging.getLogger(__name__)
 
-GRAPH_FORM = 3
+GRAPH_FORM = 4
 """Rises when graphs are built in another way, so that older files are not read."""
 
 MANIFEST = "manifest.json"
@@ -74,6 +74,7 @@ def build_key(checkpoint: CheckpointFolder, numerics: Numerics) -> str:
     parts = [
         GRAPH_FORM,
         checkpoint.digest,
+        checkpoint.activations_digest,
         numerics,
         sorted(heads.by_layer.items()) if heads else 0,
     ]

@@ -1,6 +1,7 @@
 """A checkpoint folder, read without torch: sizes, plans, tokens, and int8 matrices as stored.
 
-The format is `model_store.checkpoint`'s. Geometry of the front end: Moonshine, arXiv 2410.15608.
+The format is `model_store.checkpoint`'s; beside the weights may lie what inputs of matrices reach on
+speech (`model_store.recipes.measure_activations`). Geometry of the front end: Moonshine, arXiv 2410.15608.
 
 Dimensions: N = output rows of a matrix, K = its inputs.
 """
@@ -35,6 +36,9 @@ RECEPTIVE_SAMPLES = 895
 SAMPLE_RATE_HZ = 16_000
 SCALE = ".scale"
 LARGEST_INT8 = 127
+ACTIVATIONS = "activations.safetensors"
+REACHED = ".reached_K"
+LEAST_REACHED = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +116,20 @@ class Matrix:
             np.concatenate([one.scale_N for one in matrices]),
         )
 
+    @classmethod
+    def pack(cls, value_NK: Floats) -> "Matrix":
+        """Round rows to int8, each by its own largest value."""
+        scale_N = np.abs(value_NK).max(axis=1).clip(min=1e-12) / LARGEST_INT8
+        packed_NK = cast("Floats", np.round(value_NK / scale_N[:, None]))
+        return cls(packed_NK.astype(np.int8), scale_N.astype(np.float32))
+
     def unpacked(self) -> Floats:
         """Give the rows in float32."""
         return self.weight_NK.astype(np.float32) * self.scale_N[:, None]
+
+    def times(self, factor_K: Floats) -> "Matrix":
+        """Multiply every input's weights by a factor of its own; rounded again."""
+        return Matrix.pack(self.unpacked() * factor_K)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +153,23 @@ class Weights:
         scale = self.stored.get(f"{name}.weight{SCALE}")
         if scale is not None:
             return Matrix(np.ascontiguousarray(value), scale.astype(np.float32))
-        largest = np.abs(value).max(axis=1).clip(min=1e-12) / LARGEST_INT8
-        packed_NK = cast("Floats", np.round(value / largest[:, None]))
-        return Matrix(packed_NK.astype(np.int8), largest.astype(np.float32))
+        return Matrix.pack(value)
+
+    def balance(self, name: str) -> Floats:
+        """Give a factor for each input of a matrix by which rows are divided and weights multiplied.
+
+        The geometric mean of what the input reaches and the inverse of what its weights reach, so
+        that rounding to bytes costs both about as much; ones where nothing was measured. Source:
+        SmoothQuant, arXiv 2211.10438, equation 4 with alpha = 0.5.
+        """
+        matrix = self.matrix(name).unpacked()
+        reached_K = self.stored.get(f"{name}{REACHED}")
+        if reached_K is None:
+            return np.ones(matrix.shape[1], np.float32)
+        weights_K = np.abs(matrix).max(axis=0).clip(min=LEAST_REACHED)
+        reached_K = reached_K.astype(np.float32).clip(min=LEAST_REACHED)
+        log_K = np.log(reached_K / weights_K) / 2
+        return cast("Floats", np.exp(log_K - log_K.mean()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +183,12 @@ class CheckpointFolder:
     decoding: Mapping[str, Any]
     digest: str
 
+    @property
+    def activations_digest(self) -> str:
+        """SHA-256 of what was measured of the inputs of matrices; empty where nothing was."""
+        path = self.folder / ACTIVATIONS
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
     def weights(self) -> Weights:
         """Read the parameters.
 
@@ -165,8 +200,8 @@ class CheckpointFolder:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
             if found != self.digest:
                 raise CheckpointError(f"expected weights with SHA-256 {self.digest}, got {found}")
-            with cast("Any", safe_open(str(path), framework="np")) as opened:
-                return Weights({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+            measured = self.folder / ACTIVATIONS
+            return Weights(_tensors(path) | (_tensors(measured) if measured.exists() else {}))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"expected weights in {self.folder.name!r}, got {error}"
@@ -207,6 +242,12 @@ def open_checkpoint(name: str) -> CheckpointFolder:
     decoding = folder / "decoding.json"
     found = _read_json(decoding) if decoding.exists() else {}
     return CheckpointFolder(folder.resolve().name, folder, sizes, catalogue, found, digest)
+
+
+def _tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    with cast("Any", safe_open(str(path), framework="np")) as opened:
+        names = cast("list[str]", opened.keys())
+        return {name: opened.get_tensor(name) for name in names}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

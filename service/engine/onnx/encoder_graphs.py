@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from service.engine.onnx.checkpoint import KERNELS, Floats, Matrix, Sizes, Weights
+from service.engine.onnx.checkpoint import KERNELS, Matrix, Sizes, Weights
 from service.engine.onnx.graph import INT64, MICROSOFT, GraphBuilder
 from service.engine.onnx.processor import Numerics
 
@@ -70,7 +70,8 @@ def front_end_out(sizes: Sizes, weights: Weights, numerics: Numerics) -> bytes:
     y = graph.linear(y, weights.matrix(f"{name}conv2"), weights.vector(f"{name}conv2.bias"))
     y = graph.op("Gather", graph.gelu(y), third)
     y = graph.op("Reshape", y, graph.integers(-1, KERNELS[2] * 2 * dim))
-    y = graph.linear(y, weights.matrix(f"{name}conv3"), weights.vector(f"{name}conv3.bias"))
+    third_kernel = weights.matrix(f"{name}conv3")
+    y = graph.linear_of_gelu(y, third_kernel, weights.vector(f"{name}conv3.bias"))
     graph.output(graph.gelu(y), "x", ("T", dim))
     return graph.model()
 
@@ -97,8 +98,10 @@ def layer_in(sizes: Sizes, weights: Weights, numerics: Numerics, layer: int) -> 
     name, dim = f"encoder.stack.layers.{layer}.block.", sizes.dim
     graph = GraphBuilder(f"layer_{layer}_in", numerics)
     x = graph.input("x", ("G", dim))
-    normed = _strided_norm(graph, x, weights.vector(f"{name}attention_norm.weight_SD"))
-    qkv = graph.linear(normed, weights.matrix(f"{name}attention.qkv"))
+    normed, matrix = _strided_norm(
+        graph, x, weights, f"{name}attention_norm", f"{name}attention.qkv"
+    )
+    qkv = graph.linear(normed, matrix)
     query, key, value = rotated(graph, qkv, sizes)
     for part, label in ((query, "query"), (key, "key"), (value, "value")):
         graph.output(part, label, ("G", dim))
@@ -142,12 +145,10 @@ def layer_out(sizes: Sizes, weights: Weights, numerics: Numerics, layer: int) ->
     graph = GraphBuilder(f"layer_{layer}_out", numerics)
     x, mixed = graph.input("x", ("G", dim)), graph.input("mixed", ("G", dim))
     x = graph.add(x, graph.linear(mixed, weights.matrix(f"{name}attention.out")))
-    normed = _strided_norm(graph, x, weights.vector(f"{name}mlp_norm.weight_SD"))
-    graph.output(
-        graph.add(x, _feed_forward(graph, normed, weights, f"{name}up", f"{name}down")),
-        "y",
-        ("G", dim),
-    )
+    normed, first = _strided_norm(graph, x, weights, f"{name}mlp_norm", f"{name}up")
+    inner = graph.gelu(graph.linear(normed, first, weights.vector(f"{name}up.bias")))
+    y = graph.add(x, _linear_of_gelu(graph, inner, weights, f"{name}down"))
+    graph.output(y, "y", ("G", dim))
     return graph.model()
 
 
@@ -157,11 +158,10 @@ def bypass(sizes: Sizes, weights: Weights, numerics: Numerics, layer: int) -> by
     graph = GraphBuilder(f"bypass_{layer}", numerics)
     x = graph.input("x", ("T", sizes.dim))
     normed = graph.norm(x, weights.vector(f"{name}norm.weight"))
-    graph.output(
-        graph.add(x, _feed_forward(graph, normed, weights, f"{name}down", f"{name}up")),
-        "y",
-        ("T", sizes.dim),
-    )
+    down = weights.matrix(f"{name}down")
+    inner = graph.gelu(graph.linear(normed, down, weights.vector(f"{name}down.bias")))
+    y = graph.add(x, _linear_of_gelu(graph, inner, weights, f"{name}up"))
+    graph.output(y, "y", ("T", sizes.dim))
     return graph.model()
 
 
@@ -190,14 +190,24 @@ def memory(sizes: Sizes, weights: Weights, numerics: Numerics) -> bytes:
     return graph.model()
 
 
-def _strided_norm(graph: GraphBuilder, x: str, weight_SD: Floats) -> str:
+def _strided_norm(
+    graph: GraphBuilder, x: str, weights: Weights, norm: str, product: str
+) -> tuple[str, Matrix]:
+    """Add the LayerNorm before a product; give its rows and the product's matrix.
+
+    Both are balanced where bytes are multiplied: what is large in a few channels alone would leave
+    the others few bytes.
+    """
     if "stride_index" not in graph.input_names:
         graph.input("stride_index", ("G",), INT64)
+    weight_SD, matrix = weights.vector(f"{norm}.weight_SD"), weights.matrix(product)
+    if graph.numerics != "float32":
+        divisor_D = weights.balance(product)
+        weight_SD, matrix = weight_SD / divisor_D, matrix.times(divisor_D)
     ones_D = np.ones(weight_SD.shape[1], np.float32)
     weight_GD = graph.op("Gather", graph.constant(weight_SD), "stride_index")
-    return graph.mul(graph.norm(x, ones_D), weight_GD)
+    return graph.mul(graph.norm(x, ones_D), weight_GD), matrix
 
 
-def _feed_forward(graph: GraphBuilder, x: str, weights: Weights, first: str, second: str) -> str:
-    inner = graph.gelu(graph.linear(x, weights.matrix(first), weights.vector(f"{first}.bias")))
-    return graph.linear(inner, weights.matrix(second), weights.vector(f"{second}.bias"))
+def _linear_of_gelu(graph: GraphBuilder, inner: str, weights: Weights, name: str) -> str:
+    return graph.linear_of_gelu(inner, weights.matrix(name), weights.vector(f"{name}.bias"))

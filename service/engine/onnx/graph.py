@@ -6,6 +6,10 @@ range of a byte by its own largest value, so that no row depends on its neighbou
     x --Abs, max--> largest        x / largest --QuantizeLinear--> bytes
     bytes x int8 weights --MatMulIntegerToFloat--> * largest (+ bias)
 
+Rows that lie to one side of zero, as those behind a GELU do, are moved so that their least value is
+zero, and use every byte; what that adds to the product is the same for all rows and leaves with the
+bias.
+
 Dimensions: N = outputs, K = inputs, D = channels.
 """
 
@@ -27,15 +31,26 @@ IR_VERSION = 10
 MICROSOFT = "com.microsoft"
 FLOAT = TensorProto.FLOAT
 INT64 = TensorProto.INT64
+GELU_LEAST = -0.17
+"""A GELU gives -0.16997 at the least, at -0.75."""
 Shape = Sequence[int | str]
 
 
 @dataclass(frozen=True, slots=True)
 class ScaledRows:
-    """Rows ready for a product: bytes and each row's largest value, or float32 as they were."""
+    """Rows ready for a product: float32 as they were, or bytes and what they stand for.
+
+    Args:
+        values: the rows.
+        largest: each row's largest value; None where the rows are float32.
+        step: what one step of a byte is worth, of the largest value.
+        zero: the byte that means zero.
+    """
 
     values: str
-    largest: str | None
+    largest: str | None = None
+    step: str = ""
+    zero: str = ""
 
 
 class GraphBuilder:
@@ -49,6 +64,11 @@ class GraphBuilder:
         self._outputs: list[Any] = []
         self._constants: list[Any] = []
         self._known: dict[bytes, str] = {}
+
+    @property
+    def numerics(self) -> Numerics:
+        """How its products are computed."""
+        return self._numerics
 
     @property
     def input_names(self) -> list[str]:
@@ -127,38 +147,44 @@ class GraphBuilder:
         """
         return self.product(self.scaled(x), matrix, bias_N)
 
+    def linear_of_gelu(self, x: str, matrix: Matrix, bias_N: Floats) -> str:
+        """Multiply rows that come out of a GELU; as `linear`, with bytes half as coarse."""
+        if self._numerics == "float32":
+            return self.exact_linear(x, matrix, bias_N)
+        raised = self.add(x, self.number(-GELU_LEAST))
+        largest = self.op("ReduceMax", raised, self.integers(1), keepdims=1)
+        most = 2 * LARGEST_STEP[self._numerics] + 1
+        step, zero = self.number(1 / most), self.constant(np.array(0, np.uint8))
+        quantised = self.op("QuantizeLinear", self.op("Div", raised, largest), step, zero)
+        rows = ScaledRows(quantised, largest, step, zero)
+        return self.product(rows, matrix, bias_N + GELU_LEAST * matrix.unpacked().sum(axis=1))
+
     def scaled(self, x: str) -> ScaledRows:
         """Bring each row to the range of a byte by its own largest value."""
         if self._numerics == "float32":
-            return ScaledRows(x, None)
+            return ScaledRows(x)
         largest = self.op("ReduceMax", self.op("Abs", x), self.integers(1), keepdims=1)
         largest = self.op("Max", largest, self.constant(np.array([LEAST], np.float32)))
-        step, zero = self._byte_scale(LARGEST_STEP[self._numerics])
-        return ScaledRows(
-            self.op("QuantizeLinear", self.op("Div", x, largest), step, zero), largest
-        )
+        most = LARGEST_STEP[self._numerics]
+        step, zero = self.number(1 / most), self.constant(np.array(most + 1, np.uint8))
+        quantised = self.op("QuantizeLinear", self.op("Div", x, largest), step, zero)
+        return ScaledRows(quantised, largest, step, zero)
 
     def product(self, rows: ScaledRows, matrix: Matrix, bias_N: Floats | None = None) -> str:
         """Multiply rows that are scaled already by a matrix."""
-        if rows.largest is None or self._numerics == "float32":
+        if rows.largest is None:
             return self.exact_linear(rows.values, matrix, bias_N)
-        step, zero = self._byte_scale(LARGEST_STEP[self._numerics])
         y = self.op(
             "MatMulIntegerToFloat",
             rows.values,
             self.constant(matrix.weight_NK.T),
-            step,
+            rows.step,
             self.constant(matrix.scale_N),
-            zero,
+            rows.zero,
             domain=MICROSOFT,
         )
         y = self.mul(y, rows.largest)
         return y if bias_N is None else self.add(y, self.constant(bias_N))
-
-    def _byte_scale(self, largest_step: int) -> tuple[str, str]:
-        """Give what one step of a byte is worth in a scaled row, and the byte that means zero."""
-        zero = self.constant(np.array(largest_step + 1, np.uint8))
-        return self.number(1 / largest_step), zero
 
     def exact_linear(self, x: str, matrix: Matrix, bias_N: Floats | None = None) -> str:
         """Multiply each row by a matrix in float32."""

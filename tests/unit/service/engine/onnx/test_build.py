@@ -8,7 +8,7 @@ import pytest
 
 from model_store.errors import CheckpointError
 from service.engine.onnx.build import MANIFEST, build_key, ensure_built, is_whole
-from service.engine.onnx.checkpoint import open_checkpoint
+from service.engine.onnx.checkpoint import ACTIVATIONS, open_checkpoint
 from tests.onnx_kit import write_checkpoint
 
 
@@ -63,7 +63,7 @@ def test_what_is_damaged_is_built_anew(folder: Path, built: Path, damage: str) -
     assert graph.read_bytes() == content
 
 
-def test_the_key_follows_weights_heads_and_numerics(folder: Path) -> None:
+def test_the_key_follows_weights_heads_activations_and_numerics(folder: Path) -> None:
     def key() -> str:
         return build_key(open_checkpoint(str(folder)), "int8")
 
@@ -74,9 +74,11 @@ def test_the_key_follows_weights_heads_and_numerics(folder: Path) -> None:
     second = key()
     (folder / "decoding.json").write_text('{"alignment_heads": {"1": [3]}}', encoding="utf-8")
     third = key()
+    (folder / ACTIVATIONS).write_bytes(b"measured")
+    fourth = key()
     reduced = build_key(open_checkpoint(str(folder)), "int8-reduced")
 
-    assert len({first, second, third, reduced}) == 4
+    assert len({first, second, third, fourth, reduced}) == 5
 
 
 def test_other_weights_than_the_checkpoint_names_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from model_store.checkpoint import load_checkpoint
 from model_store.errors import CheckpointError, ModelUnknown
-from service.engine.onnx.checkpoint import Matrix, Weights, open_checkpoint
+from service.engine.onnx.checkpoint import ACTIVATIONS, Matrix, Weights, open_checkpoint
 from tests.onnx_kit import write_checkpoint
 
 SHIPPED = "moonshine-base-elastic"
@@ -90,3 +90,30 @@ def test_stacked_matrices_keep_their_rows() -> None:
     other = Matrix(np.full((1, 3), 2, np.int8), np.full(1, 0.5, np.float32))
 
     assert Matrix.stack([one, other]).unpacked().tolist() == [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
+
+
+def test_a_matrix_whose_inputs_nobody_measured_is_not_balanced() -> None:
+    weights = Weights({"m.weight": np.array([[1, -2, 4]], np.float32)})
+
+    assert weights.balance("m").tolist() == [1, 1, 1]
+
+
+def test_inputs_that_reach_far_are_divided_and_their_weights_multiplied() -> None:
+    rows = np.array([[1.0, 0.5, 1.0], [0.25, -1.0, 1.0]], np.float32)
+    reached = np.array([16.0, 1.0, 1.0], np.float32)
+    weights = Weights({"m.weight": rows, "m.reached_K": reached})
+
+    factor_K = weights.balance("m")
+    balanced = weights.matrix("m").times(factor_K).unpacked()
+
+    assert factor_K[0] == pytest.approx(4 * factor_K[1], rel=0.02)
+    assert np.log(factor_K).sum() == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(balanced / factor_K, rows, atol=0.02)
+
+
+def test_damaged_activations_are_named(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "tiny", "moonshine")
+    (folder / ACTIVATIONS).write_bytes(b"\0" * 16)
+
+    with pytest.raises(CheckpointError, match="expected weights in 'tiny'"):
+        open_checkpoint(str(folder)).weights()
