@@ -1,7 +1,7 @@
 """The files that other programs read are what Ray Serve takes; no cluster is started."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -51,7 +51,7 @@ def test_a_replica_has_its_cores_and_as_many_threads() -> None:
     made = application(Settings(replica_cores=2.5, engine_threads=8))
     deployment = made._bound_deployment
     (settings,) = deployment.init_args
-    options: dict[str, Any] = deployment.ray_actor_options or {}
+    options = cast("dict[str, Any]", deployment.ray_actor_options)
 
     assert options["num_cpus"] == 2.5
     assert options["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "2"
