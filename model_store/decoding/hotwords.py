@@ -8,7 +8,9 @@ hotword, and those that go on with one that is begun, have a bonus added to thei
 
 A greedy decoder keeps one text and cannot take a bonus back that it has acted on. So the first
 token has the smaller one: it decides only where the model itself was in doubt, and a word that was
-begun and is not gone on with costs what that doubt was worth. Needs no torch.
+begun and is not gone on with costs what that doubt was worth. A token of nothing but space, which
+some tokenizers write before a digit, begins no word: it has no bonus, and the one behind it `first`.
+Needs no torch.
 
 Source: Zhao et al., Shallow-Fusion End-to-End Contextual Biasing, Interspeech 2019: biasing before
 the choice, by subword, every prefix with its share of the bonus. Le et al., Contextualized
@@ -21,7 +23,7 @@ Dimensions: C = candidates.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -70,10 +72,17 @@ class Hotwords:
     Args:
         spellings: tokens of each hotword; those without a token are left out.
         bonus: what is added.
+        spaces: tokens of nothing but space.
     """
 
-    def __init__(self, spellings: Iterable[Sequence[int]], bonus: Bonus | None = None) -> None:
+    def __init__(
+        self,
+        spellings: Iterable[Sequence[int]],
+        bonus: Bonus | None = None,
+        spaces: Collection[int] = (),
+    ) -> None:
         self._bonus = bonus or Bonus()
+        self._spaces = spaces
         self._root = Node()
         self._longest = 0
         for tokens in spellings:
@@ -81,7 +90,7 @@ class Hotwords:
             for token in tokens:
                 node = node.setdefault(token, Node())
             self._longest = max(self._longest, len(tokens))
-        self._first = _candidates(dict.fromkeys(self._root, self._bonus.first))
+        self._first = _candidates(self._beginning([self._root]))
 
     def __bool__(self) -> bool:
         """Say whether there is any."""
@@ -94,10 +103,11 @@ class Hotwords:
             before: tokens written so far; no more than the longest hotword has are looked at.
             begins: whether hotwords may begin here, not only go on.
         """
-        further = [token for node in self._begun(before) for token in node]
-        if not further:
+        waiting, begun = self._reached(before)
+        if not waiting and not begun:
             return self._first if begins else _candidates({})
-        bonuses = dict.fromkeys(self._root, self._bonus.first) if begins else {}
+        bonuses = self._beginning([self._root, *waiting]) if begins else {}
+        further = (token for node in begun for token in node)
         return _candidates(bonuses | dict.fromkeys(further, self._bonus.further))
 
     def choose(
@@ -130,8 +140,13 @@ class Hotwords:
             return likeliest
         return int(token_C[best]), float(logprob_C[best])
 
-    def _begun(self, before: Sequence[int]) -> list[Node]:
-        """Give where in the tree those hotwords are that the last tokens have begun."""
+    def _beginning(self, nodes: Iterable[Node]) -> dict[int, float]:
+        tokens = (token for node in nodes for token in node if token not in self._spaces)
+        return dict.fromkeys(tokens, self._bonus.first)
+
+    def _reached(self, before: Sequence[int]) -> tuple[list[Node], list[Node]]:
+        """Give where in the tree the last tokens lead: behind nothing but space, and further."""
+        waiting: list[Node] = []
         begun: list[Node] = []
         for start in range(max(0, len(before) - self._longest), len(before)):
             node: Node | None = self._root
@@ -140,8 +155,9 @@ class Hotwords:
                 if node is None:
                     break
             if node:
-                begun.append(node)
-        return begun
+                only_space = all(token in self._spaces for token in before[start:])
+                (waiting if only_space else begun).append(node)
+        return waiting, begun
 
 
 class HotwordLists:
@@ -159,18 +175,23 @@ class HotwordLists:
         self._kept: OrderedDict[tuple[str, ...], Hotwords] = OrderedDict()
 
     def of(self, words: Sequence[str]) -> Hotwords | None:
-        """Give the tree of a list, each word as written and capitalised; None for no words."""
-        if not words:
+        """Give the tree of a list, each word as written and capitalised.
+
+        None where there is nothing to write: no word, or none that the tokens can spell.
+        """
+        key = tuple(word for word in words if word.split())
+        if not key:
             return None
-        key = tuple(words)
         found = self._kept.pop(key, None)
         if found is None:
             spelled = (self._spelled(text) for word in key for text in variants(word))
-            found = Hotwords(spelled, self._bonus)
+            tokens = [one for one in spelled if one]
+            spaces = {token for one in tokens for token in one if not self._speller.decode([token])}
+            found = Hotwords(tokens, self._bonus, spaces)
         self._kept[key] = found
         while len(self._kept) > LISTS_KEPT:
             self._kept.popitem(last=False)
-        return found
+        return found or None
 
     def _spelled(self, text: str) -> list[int]:
         """Give the tokens of a text behind another word; none where tokens cannot write it."""

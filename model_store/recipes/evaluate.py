@@ -85,7 +85,7 @@ def main() -> None:
         todo = list(
             under_conditions(trained.catalogue, list(corpora), options.condition)
             if options.condition
-            else cases(trained, list(corpora))
+            else cases(trained.catalogue, list(corpora))
         )
         noise = read_noise(options.noise) if options.noise else []
         measure_wer(models, Sounds(corpora, noise), todo[part - 1 :: parts], options.out)
@@ -94,10 +94,10 @@ def main() -> None:
         options.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
-def cases(model: Recogniser, corpora: Sequence[str]) -> Iterator[Case]:
+def cases(catalogue: PlanCatalogue, corpora: Sequence[str]) -> Iterator[Case]:
     """List what the card shows, the most wanted first."""
-    ladder = [("ladder", plan) for plan in model.catalogue.plans("ladder")]
-    skip = [("skip", plan) for plan in model.catalogue.plans("skip")[1:]]
+    ladder = [("ladder", plan) for plan in catalogue.plans("ladder")]
+    skip = [("skip", plan) for plan in catalogue.plans("skip")[1:]]
     native = [name for name in corpora if name != "non_native"]
     for corpus in corpora:
         plans = ladder if corpus == "non_native" else ladder + skip
@@ -107,10 +107,10 @@ def cases(model: Recogniser, corpora: Sequence[str]) -> Iterator[Case]:
         plans = ladder + skip if corpus == "native" else ladder
         yield from (Case("trained", policy, str(p), CHUNK_FRAMES, corpus) for policy, p in plans)
         for chunk_frames, drop in itertools.product(OTHER_CHUNKS, (0.0, 0.5)):
-            plan = str(model.catalogue.choose(drop))
+            plan = str(catalogue.choose(drop))
             yield Case("trained", "ladder", plan, chunk_frames, corpus)
     for policy in ("uniform", "first-k", "every-other", "random-k"):
-        for plan in model.catalogue.plans(policy)[1:]:
+        for plan in catalogue.plans(policy)[1:]:
             yield Case("trained", policy, str(plan), None, "native")
     for _, plan in ladder:
         yield Case("untrained", "ladder", str(plan), CHUNK_FRAMES, "native")

@@ -73,7 +73,7 @@ def test_confidence_and_log_probabilities_stay_the_models_own(models: Models) ->
 
 
 @pytest.mark.parametrize("numerics", ["float32", "int8", "int8-reduced"])
-def test_words_that_cannot_come_change_nothing(models: Models, numerics: Numerics) -> None:
+def test_words_that_cannot_be_written_change_nothing(models: Models, numerics: Numerics) -> None:
     model = models.onnx(numerics)
 
     assert texts(model, UNHEARD) == texts(model, ()) == texts(model)
@@ -192,7 +192,7 @@ def test_a_final_has_the_hotwords_that_a_file_has(models: Models) -> None:
     assert [word.text for word in last.words] == [word.text for word in heard.words]
 
 
-def test_hotwords_that_nobody_says_leave_a_stream_as_it_is(models: Models) -> None:
+def test_hotwords_that_cannot_be_written_leave_a_stream_as_it_is(models: Models) -> None:
     runner = create_live_runner(models.onnx("int8"), rule=RULE)
 
     assert spoken(streamed(runner, [UNHEARD])) == spoken(streamed(runner, [()]))

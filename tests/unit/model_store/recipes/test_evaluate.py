@@ -38,7 +38,7 @@ def sounds() -> Sounds:
 
 
 def test_every_case_has_a_name_of_its_own(model: Recogniser) -> None:
-    clean = list(cases(model, ["native", "held_out", "non_native"]))
+    clean = list(cases(model.catalogue, ["native", "held_out", "non_native"]))
     changed = list(under_conditions(model.catalogue, ["native"], ["noisy-10db", "telephone-8khz"]))
 
     keys = [case.key for case in clean]

@@ -107,12 +107,15 @@ def test_what_the_decoder_is_sure_of_needs_no_second_update() -> None:
 
 def test_an_update_that_began_otherwise_agrees_with_nothing_behind_it() -> None:
     rule = CommitRule(method="both", agreeing=3, sure_logprob=-0.2, edge_s=0.4, least_s=0)
-    committer, doubtful = Committer(rule, ROW_S), [-0.5] * 3
-    for tokens in ([9, 2, 3], [1, 2, 3]):
-        assert committer.commit(Update(tokens, doubtful, [1.0, 2.0, 3.0], 20)) == 0
+    committer = Committer(rule, ROW_S)
+    updates = [
+        Update([9, 2, 3], [-0.5, -0.5, -0.5], [1.0, 2.0, 3.0], 20),
+        Update([1, 2, 3], [-0.1, -0.5, -0.5], [1.0, 2.0, 3.0], 20),
+        Update([2, 3], [-0.5, -0.5], [2.0, 3.0], 20),
+        Update([2, 3], [-0.5, -0.5], [2.0, 3.0], 20),
+    ]
 
-    assert committer.commit(Update([1, 2, 3], [-0.1, -0.5, -0.5], [1.0, 2.0, 3.0], 20)) == 1
-    assert committer.commit(Update([2, 3], [-0.5, -0.5], [2.0, 3.0], 20)) == 2
+    assert [committer.commit(one) for one in updates] == [0, 1, 0, 2]
 
 
 def test_without_alignment_heads_nobody_is_sure() -> None:
