@@ -12,7 +12,7 @@ import soundfile
 from playwright.sync_api import Page, expect
 
 from tests.audio_kit import silence
-from tests.e2e.browser import chromium, microphone_flags, opened, recorded, until
+from tests.e2e.browser import PATIENCE_MS, chromium, microphone_flags, opened, recorded, until
 from tests.e2e.server_process import started
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -43,12 +43,14 @@ def saved_cues(page: Page) -> list[tuple[float, list[str]]]:
 
 
 def expect_the_sentence_to_be_lost(page: Page) -> None:
-    expect(page.locator("#status")).to_have_text(re.compile("Not connected|Connecting"))
+    expect(page.locator("#status")).to_have_text(
+        re.compile("Not connected|Connecting"), timeout=PATIENCE_MS
+    )
 
 
 def expect_the_sentence_to_end(page: Page) -> None:
-    expect(page.locator("#status")).to_have_text("Changing servers soon")
-    expect(page.get_by_role("log").locator(".words")).to_have_count(1)
+    expect(page.locator("#status")).to_have_text("Changing servers soon", timeout=PATIENCE_MS)
+    expect(page.get_by_role("log").locator(".words")).to_have_count(1, timeout=PATIENCE_MS)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_a_server_that_goes_in_the_middle_of_a_sentence_costs_no_word(
         server = stack.enter_context(started(engine="fake"))
         page = stack.enter_context(opened(tab, f"http://127.0.0.1:{server.port}/"))
         page.get_by_role("button", name="Microphone").click()
-        expect(page.locator("#tentative .words")).to_contain_text("charlie")
+        expect(page.locator("#tentative .words")).to_contain_text("charlie", timeout=PATIENCE_MS)
 
         server.process.send_signal(end)
         then(page)
@@ -74,7 +76,7 @@ def test_a_server_that_goes_in_the_middle_of_a_sentence_costs_no_word(
         captions = page.get_by_role("log").locator(".words")
         until(page, lambda: captions.count() == 2)
         page.get_by_role("button", name="Stop").click()
-        expect(page.locator("#status")).to_have_text("Ready")
+        expect(page.locator("#status")).to_have_text("Ready", timeout=PATIENCE_MS)
         cues = saved_cues(page)
         told = page.get_by_role("log").inner_text()
 
