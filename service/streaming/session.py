@@ -227,7 +227,10 @@ class Session:
         """Hand on what there is to tell."""
         events, self._events = self._events, []
         if events:
-            self._outbox.put([in_stream_time(event, self._start_s) for event in events])
+            start_s = self._start_s
+            self._outbox.put(
+                [in_stream_time(one, start_s) for one in events] if start_s else events
+            )
 
     def failed(self, error: ServiceError) -> None:
         """End at once: what the engine holds of this stream may be half done."""

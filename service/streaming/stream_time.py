@@ -8,8 +8,6 @@ from service.streaming.utterance import shifted
 
 def in_stream_time(event: Event, start_s: float) -> Event:
     """Give an event whose times count from a stream's beginning, not from its arrival here."""
-    if not start_s:
-        return event
     match event:
         case Partial() | Dropped():
             return replace(event, start_s=event.start_s + start_s, end_s=event.end_s + start_s)
