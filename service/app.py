@@ -179,7 +179,9 @@ def _privileges(settings: Settings, transcriber: Transcriber, control: LoadContr
         transcriber.plan_for,
         transcriber.admission.streams,
         settings.max_streams - settings.reserved_streams,
-        lambda: control.refuses_streams(settings.reserved_streams),
+        lambda: (
+            settings.reserved_streams > 0 and control.refuses_streams(settings.reserved_streams)
+        ),
     )
 
 

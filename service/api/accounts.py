@@ -14,8 +14,12 @@ from service.streaming.events import Done, Event, Stats
 
 logger = logging.getLogger(__name__)
 
-ENDPOINTS = {"/transcribe": "transcribe", "/v1/models": "models", "/v1/stream": "stream"}
-"""Paths that are counted, and the name each has in metrics: a closed set."""
+ENDPOINTS = {
+    ("http", "/transcribe"): "transcribe",
+    ("http", "/v1/models"): "models",
+    ("websocket", "/v1/stream"): "stream",
+}
+"""What is counted, and the name each has in metrics: a closed set."""
 QUIET_PATHS = frozenset({"/livez", "/metrics", "/readyz"})
 """Asked every few seconds by probes and scrapers: a line of level debug, unless they are refused."""
 MAX_PATH_CHARS = 200
@@ -69,7 +73,7 @@ class RequestAccounts:
                 self._account(scope, status, self._clock() - started_s)
 
     def _account(self, scope: Scope, status: int, took_s: float) -> None:
-        if endpoint := ENDPOINTS.get(scope["path"]):
+        if endpoint := ENDPOINTS.get((scope["type"], scope["path"])):
             self._metrics.requests.outcomes.labels(endpoint, outcome_of(status)).inc()
         _log(scope, status, took_s)
 

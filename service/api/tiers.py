@@ -41,7 +41,7 @@ class Privileges:
         plan_for: Callable[[DepthChoice], PlanInUse],
         streams: Places,
         num_shared: int,
-        leaves_no_room: Callable[[], bool] = lambda: False,
+        leaves_no_room: Callable[[], bool],
     ) -> None:
         self._plan_for = plan_for
         self._streams = streams

@@ -274,8 +274,10 @@ class LiveScheduler:
             raise
         except ServiceError as error:
             control.done()
-            # Whoever of them asked for it: the others did nothing wrong.
-            ours = EngineFailed(str(error)) if isinstance(error, CallerError) else error
+            ours = error
+            if isinstance(error, CallerError):  # whoever of them asked: the others did no wrong
+                logger.exception("a round of %d streams asked for what is not served", len(taking))
+                ours = EngineFailed("the engine failed")
             for stream in taking:
                 stream.failed(ours)
         else:

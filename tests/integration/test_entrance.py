@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.typing import Subprotocol
 
 from service.errors import DepthNotNow
+from service.scheduling.load_control import LoadControl
 from tests.service_kit import Running, running, until, wav_bytes
 from tests.stream_kit import LOUD, Served, one_sentence, packets, serving, sound
 
@@ -248,6 +249,27 @@ async def test_the_last_places_of_streams_are_kept_for_priority_keys() -> None:
         client = await app.connect(additional_headers=vip)
         await client.send(*packets(one_sentence()), {"type": "stop"})
         assert await client.read_to_end() == 1000
+
+
+@pytest.mark.parametrize("reserved", [1, 0])
+async def test_a_door_that_foresees_no_room_behind_the_next_keeps_what_is_reserved(
+    reserved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for one stream more, and none for another behind it."""
+
+    def refuses(_control: LoadControl, num_kept: int = 0) -> bool:
+        return num_kept > 0
+
+    monkeypatch.setattr(LoadControl, "refuses_streams", refuses)
+    async with serving(api_keys=KEYS, max_streams=4, reserved_streams=reserved) as app:
+        client = await app.connect(additional_headers={"X-API-Key": KEY})
+        await client.send(sound((0.1, 0.0)))
+        if not reserved:
+            await client.send({"type": "stop"})
+
+        assert await client.read_to_end() == (1013 if reserved else 1000)
+        told = [error.message for error in client.all("error")]
+        assert told == ["expected room for one more beside what is reserved, got none"] * reserved
 
 
 async def test_too_many_requests_are_answered_429_with_a_hint() -> None:

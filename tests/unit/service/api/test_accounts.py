@@ -107,3 +107,10 @@ async def test_a_path_forges_no_line_and_is_not_told_at_any_length(
     assert line.getMessage().isprintable()
     assert "/a%0A2026%20INFO" in line.getMessage()
     assert len(line.getMessage()) < 300
+
+
+async def test_a_path_of_streams_that_is_asked_for_as_a_page_counts_as_no_stream() -> None:
+    registry = await ask("/v1/stream", 404)
+
+    labels = {"endpoint": "stream", "outcome": "rejected"}
+    assert registry.get_sample_value("asr_requests_total", labels) == 0

@@ -20,7 +20,7 @@ def privileges(auto_drop: float = 0.5, places: Places | None = None) -> Privileg
         drop = auto if choice.drop == AUTO else choice.drop
         return ENGINE.choose(drop, choice.max_drop, choice.policy)
 
-    return Privileges(plan_for, places or Places(2, FakeClock()), 1)
+    return Privileges(plan_for, places or Places(2, FakeClock()), 1, lambda: False)
 
 
 @pytest.mark.parametrize(
