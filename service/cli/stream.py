@@ -65,6 +65,10 @@ class Teller:
             self._out.write(f"{self._wipe()}{message['text']}\n")
         elif kind == "warning" and message["code"] == "audio_dropped":
             self.complain(f"{message['end'] - message['start']:.1f} s of sound were dropped")
+        elif kind == "error" and not message.get(
+            "fatal", True
+        ):  # what ends a stream is its run's result
+            self.complain(f"{message['message']} ({message['code']})")
         self._out.flush()
 
     def miss(self, missing: Missing) -> None:

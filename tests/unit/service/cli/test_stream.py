@@ -95,6 +95,15 @@ def test_dropped_sound_is_said_on_stderr() -> None:
     assert err.getvalue() == "asr: 1.5 s of sound were dropped\n"
 
 
+def test_what_the_server_refuses_without_ending_the_stream_is_said_on_stderr() -> None:
+    err = io.StringIO()
+    refusal = {"type": "error", "code": "hotwords_unsupported", "message": "expected no hotwords"}
+
+    Teller(io.StringIO(), err, json_lines=False).tell({**refusal, "fatal": False})
+
+    assert err.getvalue() == "asr: expected no hotwords (hotwords_unsupported)\n"
+
+
 def test_a_full_server_is_told_with_its_hint(recording: Path) -> None:
     def script(socket: ServerConnection) -> None:
         error = {"code": "overloaded", "message": "no room", "retry_after_ms": 4200, "fatal": True}
