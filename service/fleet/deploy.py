@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """Sound and captions go straight through; what Ray would share is next to nothing."""
+REACHABLE_S = 5.0
 SPARE_CORES = 1.0
 """Logical cores of the local node beside those of the replicas, for Serve's own processes."""
 
@@ -73,12 +74,13 @@ def run_on(address: str, settings: Settings) -> None:
     Raises:
         SettingsInvalid: no cluster is there.
     """
+    _expect_somebody_at(address)
     set_up_ray(loopback=False)
     import ray
 
     try:
         ray.init(address=address, configure_logging=False)
-    except (ConnectionError, ValueError) as error:
+    except (ConnectionError, ValueError, RuntimeError) as error:
         raise SettingsInvalid(f"expected a Ray cluster at {address}, found none") from error
     try:
         _deploy(settings, everywhere=True)
@@ -115,6 +117,17 @@ def _told_to_stop() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: told.set())
     return told
+
+
+def _expect_somebody_at(address: str) -> None:
+    # Ray itself tries for minutes, and says meanwhile what only those know who wrote it.
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHABLE_S).close()
+    except OSError as error:
+        raise SettingsInvalid(f"expected a Ray cluster at {address}, found none") from error
 
 
 def _free_port(settings: Settings) -> int:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from service.errors import SettingsInvalid
-from service.fleet.deploy import run_here
+from service.fleet.deploy import run_here, run_on
 from service.settings import Settings
 
 
@@ -16,6 +16,16 @@ def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
 
         with pytest.raises(SettingsInvalid, match="to be free, got one in use"):
             run_here(Settings(port=taken.getsockname()[1]))
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens_is_said_at_once(scheme: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{probe.getsockname()[1]}"
+
+        with pytest.raises(SettingsInvalid, match=f"expected a Ray cluster at {address}"):
+            run_on(address, Settings())
 
 
 def run_python(program: str) -> subprocess.CompletedProcess[str]:
