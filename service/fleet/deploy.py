@@ -44,6 +44,7 @@ def run_here(settings: Settings) -> None:
     from ray import serve
 
     ray.init(
+        address="local",  # a cluster that runs here as well is somebody else's
         num_cpus=max(1, round(settings.replicas_max * settings.replica_cores + SPARE_CORES)),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
