@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
 from model_store.checkpoint import load_checkpoint, save_checkpoint
 from model_store.depth import DepthPlan
