@@ -156,7 +156,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--mode", choices=("detailed", "fluid"), nargs="+", default=["detailed", "fluid"]
     )
-    parser.add_argument("--setpoint-s", type=float, default=0.3, help="of the controllers")
+    parser.add_argument("--setpoint-s", type=float, default=0.4, help="of the controllers")
     parser.add_argument("--start-s", type=float, default=30.0, help="of a replica that is added")
     parser.add_argument(
         "--cases", type=int, nargs="+", default=[2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56]

@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         "latency, slack by predicted; fixed never turns.",
     )
     controller_setpoint_s: float = Field(
-        default=0.3,
+        default=0.4,
         gt=0,
         description="95th percentile of the time from a chunk's last sample to the end of its step "
         "that the controller keeps to.",

@@ -27,7 +27,7 @@ class Policy:
     drop: float = 0.0
     max_wer_increase: float = 0.5
     partial_interval_s: float = 0.0
-    setpoint_s: float = 0.3
+    setpoint_s: float = 0.4
     early_refusal: bool = True
 
     @property

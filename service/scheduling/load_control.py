@@ -48,7 +48,7 @@ class ControlConfig:
     """
 
     law: Literal["brownout", "slack", "fixed"] = "brownout"
-    setpoint_s: float = 0.3
+    setpoint_s: float = 0.4
     pole: float = 0.9
     dwell_s: float = 1.0
     max_wer_increase: float = 0.5

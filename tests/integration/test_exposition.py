@@ -27,6 +27,7 @@ NEEDS_TROUBLE = {
     "asr_depth_decisions",
     "asr_slo_violations",
     "asr_stream_dropped_audio_seconds",
+    "asr_stream_moves",
 }
 # Gauges that are back at 0 once nobody is there.
 BACK_AT_ZERO = {

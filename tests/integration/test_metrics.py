@@ -30,7 +30,7 @@ async def test_without_load_those_who_leave_the_depth_to_us_get_all_of_it() -> N
         assert app.sample("asr_depth_floor_layers") == 2
         assert app.sample("asr_depth_drop_effective_ratio", source="auto") == 0
         assert app.sample("asr_estimated_wer_ratio") == 1
-        assert app.sample("asr_controller_setpoint_seconds") == 0.3
+        assert app.sample("asr_controller_setpoint_seconds") == 0.4
 
 
 async def test_outcomes_are_counted_by_kind() -> None:
