@@ -21,6 +21,7 @@ from model_store.registry import Recogniser
 from model_store.registry.live import LiveOptions, LiveRecogniser
 from model_store.text.agreement import CommitRule
 from service.engine.onnx.checkpoint import open_checkpoint
+from service.engine.onnx.decoder import Decoder, StepInput, StepOutput
 from service.engine.onnx.live import create_live_runner
 from service.engine.onnx.processor import Numerics
 from service.engine.onnx.recogniser import OnnxRecogniser
@@ -216,6 +217,32 @@ def test_a_second_pass_is_the_transcript_of_the_whole(models: Models) -> None:
     assert results[-1].stable_words == len(whole.words)
 
 
+def test_a_draft_that_holds_is_confirmed_in_one_call_and_a_broken_one_gone_on_with(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, most = models.onnx(), [12]
+    memories = model.encoder.encode([speech(30_000)], FULL)
+    tokens = model.decoder.greedy(memories, most)[0].tokens
+    calls, run = list[int](), Decoder.run
+
+    def counted(decoder: Decoder, step: StepInput, *, with_rows: bool = False) -> StepOutput:
+        calls.append(len(step.token_M))
+        return run(decoder, step, with_rows=with_rows)
+
+    monkeypatch.setattr(Decoder, "run", counted)
+
+    def num_calls(draft: Sequence[int]) -> int:
+        calls.clear()
+        (written,) = model._confirmed(memories, most, [draft], None)
+        assert written.tokens == tokens
+        return len(calls)
+
+    undrafted, half = num_calls([]), len(tokens) // 2
+    assert undrafted >= len(tokens) > 4
+    assert num_calls(tokens) <= 2
+    assert num_calls([*tokens[:half], 3, 3, 3]) <= undrafted - half + 2
+
+
 @settings(deadline=None, max_examples=15)
 @given(
     draft=st.lists(st.integers(3, 40), max_size=12),
@@ -303,6 +330,7 @@ from pathlib import Path
 import numpy as np
 from service.engine.base import LiveInput, PlanInUse
 from service.engine.onnx.checkpoint import open_checkpoint
+from service.engine.onnx.decoder import Decoder, StepInput, StepOutput
 from service.engine.onnx.live import create_live_runner
 from service.engine.onnx.recogniser import OnnxRecogniser
 from service.engine.torch_live import step_streams

@@ -96,6 +96,7 @@ class OnnxRecogniser:
         if not windows:
             return []
         expected = self._hotwords.of(hotwords)
+        waiting = [drafts] if drafts else []  # for the first try: a second has nothing to expect
 
         def listen(
             heard: Sequence[Floats], lengths: Sequence[int], max_tokens: Sequence[int]
@@ -107,8 +108,8 @@ class OnnxRecogniser:
             ]
             memories = self.encoder.encode(padded, plan)
             encoded = time.perf_counter()
-            if drafts and heard is windows:  # a second try has nothing to expect
-                hypotheses = self._confirmed(memories, max_tokens, drafts, expected)
+            if waiting:
+                hypotheses = self._confirmed(memories, max_tokens, waiting.pop(), expected)
             else:
                 hypotheses = self.decoder.greedy(memories, max_tokens, expected)
             return Heard(hypotheses, encoded - started, time.perf_counter() - encoded)
