@@ -3,9 +3,9 @@
 python -m benchmarks.metrics_page
 """
 
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -41,13 +41,15 @@ def tables() -> str:
     metrics = create_metrics(CollectorRegistry())
     parts: list[str] = []
     for group in fields(Metrics):
-        parts += _table(GROUPS[group.name], getattr(metrics, group.name))
-    parts += _table(FLEET, create_fleet_metrics(CollectorRegistry()))
+        series = getattr(metrics, group.name)
+        parts += _table(GROUPS[group.name], [getattr(series, one.name) for one in fields(series)])
+    fleet = create_fleet_metrics(CollectorRegistry())
+    parts += _table(FLEET, [getattr(fleet, one.name) for one in fields(fleet)])
     return "\n".join(parts)
 
 
-def _table(title: str, series: Any) -> list[str]:  # Any: a data class of series
-    rows = [_row(getattr(series, field.name)) for field in fields(series)]
+def _table(title: str, series: Sequence[Counter | Gauge | Histogram]) -> list[str]:
+    rows = [_row(one) for one in series]
     head = [f"### {title}", "", "| series | type | labels | meaning |", "|---|---|---|---|"]
     return [*head, *rows, ""]
 

@@ -89,7 +89,7 @@ class Server:
 
 @contextmanager
 def started(
-    tls: ssl.SSLContext | None = None, /, on_port: int = 0, **settings: str
+    tls: ssl.SSLContext | None = None, on_port: int = 0, /, **settings: str
 ) -> Generator[Server]:
     """Start `python -m service serve` with settings and wait until it is ready.
 

@@ -72,7 +72,7 @@ def test_a_server_that_goes_in_the_middle_of_a_sentence_costs_no_word(
         server.process.send_signal(end)
         then(page)
         server.process.wait()
-        stack.enter_context(started(on_port=server.port, engine="fake"))
+        stack.enter_context(started(None, server.port, engine="fake"))
         captions = page.get_by_role("log").locator(".words")
         until(page, lambda: captions.count() == 2)
         page.get_by_role("button", name="Stop").click()

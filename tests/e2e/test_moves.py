@@ -92,7 +92,7 @@ async def test_a_stream_survives_its_server(end: signal.Signals) -> None:
 
             server.process.send_signal(end)
             await asyncio.to_thread(server.process.wait)
-            again = started(on_port=server.port, engine="fake")
+            again = started(None, server.port, engine="fake")
             server = await asyncio.to_thread(stack.enter_context, again)
             await talking
         metrics = await asyncio.to_thread(server.ask, "GET", "/metrics")

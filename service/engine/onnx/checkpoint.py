@@ -162,14 +162,13 @@ class Weights:
         that rounding to bytes costs both about as much; ones where nothing was measured. Source:
         SmoothQuant, arXiv 2211.10438, equation 4 with alpha = 0.5.
         """
-        matrix = self.matrix(name).unpacked()
-        reached_K = self.stored.get(f"{name}{REACHED}")
-        if reached_K is None:
-            return np.ones(matrix.shape[1], np.float32)
-        weights_K = np.abs(matrix).max(axis=0).clip(min=LEAST_REACHED)
-        reached_K = reached_K.astype(np.float32).clip(min=LEAST_REACHED)
-        log_K = np.log(reached_K / weights_K) / 2
-        return cast("Floats", np.exp(log_K - log_K.mean()))
+        matrix: Floats = self.matrix(name).unpacked()
+        if f"{name}{REACHED}" not in self.stored:
+            return np.ones_like(matrix[0])
+        reached_K = np.maximum(self.vector(f"{name}{REACHED}"), LEAST_REACHED)
+        weights_K = np.maximum(np.abs(matrix).max(axis=0), LEAST_REACHED)
+        log_K: Floats = np.log(reached_K / weights_K) / 2
+        return np.exp(log_K - log_K.mean())
 
 
 @dataclass(frozen=True, slots=True)

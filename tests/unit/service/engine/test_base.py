@@ -40,7 +40,9 @@ def test_a_name_becomes_an_engine(name: EngineName, kind: type) -> None:
 def test_an_engine_on_torch_without_torch_says_what_to_install(
     name: EngineName, device: DeviceName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.engine.find_spec", lambda module: None)
+    def missing(_module: str) -> None: ...
+
+    monkeypatch.setattr("service.engine.find_spec", missing)
 
     with pytest.raises(ModelUnusable, match=r"elastic-asr\[torch\]"):
         create_engine(
