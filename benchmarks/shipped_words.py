@@ -10,7 +10,7 @@ budgets of `evaluate.CONDITION_LAYERS` and by published Moonshine base in the sa
 sets, which confidence is fitted on, as they are and with noise. An utterance without a transcript
 has the published model's text of the clean recording as its reference.
 The log has a line a case in the form of `evaluate`'s, the words' raw confidences besides, and goes on
-where it was stopped. It holds texts, so it stays out of the repository: `condition_table` and
+where it was stopped. It holds texts, so it stays out of the repository: `benchmarks.conditions` and
 `model_store.recipes.fit_confidence` read it.
 """
 

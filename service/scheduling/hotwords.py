@@ -9,7 +9,7 @@ from service.errors import HotwordInvalid, HotwordsTooMany, HotwordsUnsupported
 MAX_HOTWORDS = 100
 MAX_HOTWORD_CHARS = 64
 MAX_TOTAL_BYTES = 4096
-"""Of all hotwords as UTF-8; no token is shorter than a byte, so there are no more tokens than that."""
+"""Of all hotwords as UTF-8; no token is shorter than a byte, and each has three spellings at most."""
 
 
 def parse_hotwords(text: str) -> tuple[str, ...]:
