@@ -29,6 +29,8 @@ PACKET_S = 0.1
 SENTENCES = list(packets(sound((2.6, LOUD), (0.8, 0.0))))
 REALTIME_FACTOR = 0.1
 """Of the engine: ten streams that never pause at full depth."""
+SETPOINT_S = 0.3
+"""What these scenes are laid out for."""
 
 
 @dataclass(eq=False)
@@ -65,7 +67,9 @@ class Hall:
         self.info = self.engine.load()
         self.registry = CollectorRegistry()
         self.metrics = create_metrics(self.registry)
-        config = ControlConfig(max_wer_increase=max_wer_increase, min_layers=min_layers)
+        config = ControlConfig(
+            setpoint_s=SETPOINT_S, max_wer_increase=max_wer_increase, min_layers=min_layers
+        )
         self.control = LoadControl(self.metrics, self.clock, config)
         self.control.loaded(self.info)
         self.speakers: list[Speaker] = []
