@@ -7,7 +7,7 @@
                partials as rarely as they may come
 
 Second passes leave by doubt because that is where the words are: half of the audio, chosen so, holds
-83 % of what second passes put right at full depth, a third of it 58 % (docs/experiments.md).
+82 % of what second passes put right at full depth, a third of it 56 % (docs/experiments.md).
 
 All of the cheaper economies are made as long as depth is given up, so that none comes back before
 the depth does.
