@@ -52,21 +52,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         benchmark="capacity",
         started=datetime.now(UTC),
         environment=environment,
-        config={
-            "settings": options.setting,
-            "drop": options.drop,
-            "seconds": options.seconds,
-            "pause_s": options.pause,
-            "packet_s": PACKET_S,
-            "clips": len(clips),
-            "clips_s": round(sum(map(len, clips)) / SAMPLE_RATE_HZ, 1),
-            "server_core": options.server_core,
-            "client_core": options.client_core,
-        },
+        config=config_of(options, clips),
         warm_up=1,
         repeats=1,
     )
     print(json.dumps(document(run, rows)))
+
+
+def config_of(options: argparse.Namespace, clips: Sequence[Samples]) -> dict[str, object]:
+    """Give what `measure` was told."""
+    return {
+        "settings": options.setting,
+        "drop": options.drop,
+        "seconds": options.seconds,
+        "pause_s": options.pause,
+        "packet_s": PACKET_S,
+        "clips": len(clips),
+        "clips_s": round(sum(map(len, clips)) / SAMPLE_RATE_HZ, 1),
+        "server_core": options.server_core,
+        "client_core": options.client_core,
+    }
 
 
 def measure(

@@ -27,8 +27,8 @@ import numpy as np
 from benchmarks.fleet_server import descendants
 from benchmarks.hardware import read_environment
 from benchmarks.record import Run, document
+from service.cli.resume_state import Message, Missing
 from service.cli.resuming import Patience, ResumingStream
-from service.cli.resumption import Message, Missing
 from service.settings import Settings, set_up_ray
 
 RATE_HZ = 16_000

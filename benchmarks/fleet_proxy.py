@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from benchmarks.capacity import arguments_of, measure
-from benchmarks.capacity_log import PACKET_S
+from benchmarks.capacity import arguments_of, config_of, measure
 from benchmarks.capacity_server import PinnedServer
 from benchmarks.fleet_server import PinnedFleet
 from benchmarks.hardware import read_environment
@@ -43,14 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         started=datetime.now(UTC),
         environment=environment,
         config={
-            "settings": options.setting,
-            "drop": options.drop,
-            "seconds": options.seconds,
-            "pause_s": options.pause,
-            "packet_s": PACKET_S,
-            "clips": len(clips),
-            "server_core": options.server_core,
-            "client_core": options.client_core,
+            **config_of(options, clips),
             "lag_limit_s": LAG_LIMIT_S,
             "carried": {name: carried(rows, name) for name in SERVERS},
             "added": added(rows),

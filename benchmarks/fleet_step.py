@@ -28,8 +28,8 @@ from benchmarks.hardware import read_environment
 from benchmarks.load import AUDIO, packets, read_clips
 from benchmarks.record import Run, document
 from benchmarks.simulator.fleet_scores import Moment, timeline_summary
+from service.cli.resume_state import Message, Missing
 from service.cli.resuming import ResumingStream
-from service.cli.resumption import Message, Missing
 
 READ_EVERY_S = 1.0
 STAGGER_S = 1.0

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 
 from benchmarks.fleet_server import descendants
+from service.cli.resume_state import Message, Missing
 from service.cli.resuming import Patience, ResumingStream
-from service.cli.resumption import Message, Missing
 from tests.stream_kit import packets, sound
 
 START_PATIENCE_S = 90.0

@@ -143,7 +143,8 @@ class Connection:
             limit_s = limits.idle_s if self.heard_anything else limits.first_message_s
             left_s = self.heard_at_s + limit_s - self.clock()
             if left_s > 0:
-                await asyncio.sleep(left_s)
+                # A first message that comes meanwhile puts the other limit in place.
+                await asyncio.sleep(min(left_s, limits.idle_s))
                 continue
             if not self.heard_anything:
                 raise ClientTooSlow(f"expected a message within {limit_s:g} s, got none")

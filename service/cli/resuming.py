@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from service.cli.resumption import MOVED, Message, Missing, Resumption
+from service.cli.resume_state import MOVED, Message, Missing, Resumption
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0

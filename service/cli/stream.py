@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlencode, urlsplit
 
+from service.cli.resume_state import Message, Missing
 from service.cli.resuming import Patience, ResumingStream
-from service.cli.resumption import Message, Missing
 from service.cli.sound import microphone, paced, pcm_packets
 from service.engine.base import SAMPLE_RATE_HZ, DepthChoice
 from service.engine.sound import read_sound

@@ -241,6 +241,7 @@ class LiveScheduler:
             await asyncio.gather(controlling, return_exceptions=True)
 
     async def _control_depth(self) -> NoReturn:
+        failing = False
         while True:
             # The pool's queue holds files alone, but for a round that waits.
             num_files = self._pool.num_waiting - self._control.round_waits
@@ -248,7 +249,13 @@ class LiveScheduler:
                 self._control.tick(self.dials, max(0, num_files))
             # Streams go on at the depth they have, whatever is wrong with the controller.
             except Exception:
-                logger.exception("the controller failed")
+                if not failing:  # said once, and not four times a second
+                    logger.exception("the controller failed; the depth stays as it is")
+                failing = True
+            else:
+                if failing:
+                    logger.warning("the controller works again")
+                failing = False
             await asyncio.sleep(CONTROL_TICK_S)
 
     async def _wait(self) -> None:

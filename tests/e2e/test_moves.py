@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
+from service.cli.resume_state import Message, Missing
 from service.cli.resuming import Patience, ResumingStream
-from service.cli.resumption import Message, Missing
 from service.cli.sound import paced
 from tests.e2e.server_process import Server, started
 from tests.stream_kit import LOUD, packets, sound

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from service.cli.resume_state import Message, Missing
 from service.cli.resuming import Patience, ResumingStream
-from service.cli.resumption import Message, Missing
 from service.cli.stream import stream_url
 from service.engine.base import DepthChoice
 from tests.service_kit import until

@@ -208,7 +208,7 @@ async def test_sockets_are_bounded_as_well() -> None:
 
 
 async def test_a_client_that_falls_silent_gets_its_final_and_1001() -> None:
-    async with serving(stream_idle_s=0.5) as app:
+    async with serving(stream_idle_s=0.5, stream_first_message_s=600) as app:
         client = await app.connect("drop=0")
         await client.send(*packets(sound((0.5, 0.0), (2.0, LOUD))))
         code = await client.read_to_end()

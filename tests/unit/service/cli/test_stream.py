@@ -14,7 +14,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
 
 from service.cli import main
-from service.cli.resumption import Missing
+from service.cli.resume_state import Missing
 from service.cli.stream import Teller, run, stream_url
 from service.engine.base import DepthChoice
 from service.errors import ParameterInvalid

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.cli.resumption import KEPT_S, Message, Missing, Resumption
+from service.cli.resume_state import KEPT_S, Message, Missing, Resumption
 
 RATE_HZ = 100
 PACKET_SAMPLES = 10
