@@ -63,6 +63,7 @@ def main() -> None:
             "model": options.model,
             "engine": f"onnx, {model.numerics}",
             "sets": {name: len(recordings) for name, recordings in corpora.items()},
+            "resumed": bool(done),  # then `started` is of the last of several calls
         },
         warm_up=0,
         repeats=1,
