@@ -1,5 +1,9 @@
-"""Settings of the test run that are no option of pytest."""
+"""Settings of the test run that are no option of pytest, and what every test leaves as it was."""
 
+import logging
+from collections.abc import Generator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 
@@ -14,3 +18,13 @@ def pytest_configure() -> None:
         suppress_health_check=[HealthCheck.too_slow],
     )
     settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Generator[None]:
+    """Have the root logger as it was: commands and actors set it up as their process'."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)

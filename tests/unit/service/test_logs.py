@@ -8,15 +8,6 @@ import pytest
 from service.logs import REQUEST_ID, configure_logs, fields
 
 
-@pytest.fixture(autouse=True)
-def root_logger() -> Generator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 @pytest.fixture
 def request_id() -> Generator[str]:
     token = REQUEST_ID.set("trace-1")

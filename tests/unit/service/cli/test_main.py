@@ -1,8 +1,6 @@
 import io
-import logging
 import subprocess
 import sys
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -17,13 +15,8 @@ from tests.service_kit import wav_bytes
 
 
 @pytest.fixture(autouse=True)
-def root_logger(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASR_ENGINE", "fake")
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 import io
 import json
-import logging
 import signal
-from collections.abc import Generator
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -25,15 +23,6 @@ from tests.service_kit import wav_bytes
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Generator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture
