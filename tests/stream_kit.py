@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from service.api.listener import server_config
 from service.api.stream_messages import ServerMessage, server_messages
 from service.app import Service, create_service
-from service.cli.serve import DrainingServer, server_config
+from service.cli.serve import DrainingServer
 from service.engine.base import DepthChoice, Engine
 from service.engine.fake import FakeEngine
 from service.errors import ServiceError

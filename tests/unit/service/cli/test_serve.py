@@ -4,14 +4,12 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from service.cli.serve import (
     DrainingServer,
     check_tls,
     serve,
-    server_config,
     warn_of_idle_reserve,
     warn_of_open_doors,
 )
@@ -96,15 +94,6 @@ async def test_a_server_that_was_told_to_stop_before_it_started_has_not_failed()
 
     assert failed_before
     assert not server.never_started
-
-
-def test_a_clients_word_on_its_address_counts_only_behind_a_trusted_proxy() -> None:
-    alone = server_config(FastAPI(), Settings())
-    behind = server_config(FastAPI(), Settings(trusted_proxies="10.0.0.0/8, ::1"))
-
-    assert not alone.proxy_headers
-    assert behind.proxy_headers
-    assert behind.forwarded_allow_ips == ["10.0.0.0/8", "::1"]
 
 
 @pytest.mark.parametrize("content", ["", "no certificate"])

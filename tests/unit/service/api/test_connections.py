@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from service.cli.connections import protocol_with_deadline
+from service.api.connections import protocol_with_deadline
 from tests.service_kit import PATIENCE_S, until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
