@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 FAST := not slow and not gpu and not ray and not weights and not e2e
+# Tests share the cores; those of a Ray cluster and of coverage run by themselves.
+WORKERS ?= -n 2 --dist worksteal
 URL ?= http://127.0.0.1:8000
 LOAD ?= -u 10 -r 5 -t 60s
 # One thread a process: two busy OpenMP teams on the same cores slow each other many times over.
@@ -30,16 +32,16 @@ check: $(VENV)/.dev ## Lint, types (pyright, strict) and walls between rooms (im
 	$(BIN)/pyright
 
 test: $(VENV)/.dev ## Run the tests, with the shipped weights and a started server
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 test-fast: $(VENV)/.dev ## Run the tests that need neither weights nor a server
-	$(BIN)/pytest -m "$(FAST)"
+	$(BIN)/pytest $(WORKERS) -m "$(FAST)"
 
 test-fleet: $(VENV)/.dev ## Run the tests on a Ray cluster of this machine, but the slow ones
 	$(BIN)/pytest -m "ray and not slow"
 
 test-all: $(VENV)/.dev ## Run every test, also the slow ones, those for a GPU and those on a Ray cluster
-	$(BIN)/pytest -m "not ray"
+	$(BIN)/pytest $(WORKERS) -m "not ray"
 	$(BIN)/pytest -m ray
 
 cov: $(VENV)/.dev ## Measure branch coverage; fails under the floors
