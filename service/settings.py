@@ -242,6 +242,10 @@ class Settings(BaseSettings):
         gt=0,
         description="Of a fleet: cores that a replica takes; below 1, several share one.",
     )
+    fleet_ingress: Literal["haproxy", "ray"] = Field(
+        default="haproxy",
+        description="Of a fleet: what streams come in by, HAProxy or the proxy of Ray Serve.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe event that is logged."
     )

@@ -1,8 +1,8 @@
 """The service as an application of Ray Serve: one replica is one engine and one controller.
 
-    client -- Serve's proxy --(router: the replica with the least load)--> replica: the app of `asr serve`
-                                                                              | tells its load
-              Serve's controller <-- autoscaling policy: depth debt, streams <--'
+    client -- HAProxy, or Serve's proxy --(the replica with the least load)--> replica: the app of `asr serve`
+                                                                                  | tells its load
+                  Serve's controller <-- autoscaling policy: depth debt, streams <--'
 
 Nothing of the app is different here. What is around it: where it listens, who picks the replica, and
 how it learns that it has to go (`service.fleet.view`).
@@ -22,8 +22,9 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.schema import LoggingConfig
 
 from service.app import make_engine
+from service.fleet.direct import listen_directly
 from service.fleet.ledger import Ledger
-from service.fleet.membership import METRICS_ADDRESS, Membership
+from service.fleet.membership import ADDRESS, METRICS_ADDRESS, Membership
 from service.fleet.replica import FleetReplica
 from service.fleet.sockets import bind_to_node
 from service.logs import configure_logs
@@ -47,9 +48,10 @@ class Replica:
 
     Args:
         settings: of the service, the same in all replicas.
+        balancer: address from which HAProxy comes; None where Serve's proxy does.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, balancer: str | None) -> None:
         configure_logs(settings.log_level, settings.log_format)
         bind_to_node()
         context = serve.get_replica_context()
@@ -62,6 +64,10 @@ class Replica:
             context.replica_tag,
             Ledger().read,
         )
+        if balancer is not None:
+            # Where Ray's own ports are, which a cluster has to fence anyhow.
+            node = ray.util.get_node_ip_address()
+            listen_directly(self._fleet, settings, node, balancer)
         self._membership: Membership | None = None
         self._host = "127.0.0.1" if settings.host in LOOPBACK else ray.util.get_node_ip_address()
 
@@ -83,8 +89,11 @@ class Replica:
 
     async def record_replica_metadata(self) -> dict[str, Any]:
         """Tell, once, what stays as it is."""
-        port = self._fleet.metrics_port
-        return {} if port is None else {METRICS_ADDRESS: f"{self._host}:{port}"}
+        addresses = {
+            METRICS_ADDRESS: (self._host, self._fleet.metrics_port),
+            ADDRESS: (ray.util.get_node_ip_address(), self._fleet.port),
+        }
+        return {name: f"{host}:{port}" for name, (host, port) in addresses.items() if port}
 
     async def record_routing_stats(self) -> dict[str, float]:
         """Tell who picks replicas, and the other replicas."""
@@ -108,8 +117,13 @@ def build(arguments: Mapping[str, Any]) -> Application:
     return application(read_settings(**dict(arguments)))
 
 
-def application(settings: Settings) -> Application:
-    """Build the application; the replicas get these settings whatever their own environment says."""
+def application(settings: Settings, balancer: str | None = None) -> Application:
+    """Build the application; the replicas get these settings whatever their own environment says.
+
+    Args:
+        settings: of the service.
+        balancer: address from which HAProxy comes to them; None where Serve's proxy does.
+    """
     cores = settings.replica_cores
     num_threads = max(1, math.floor(cores))
     settings = settings.model_copy(
@@ -161,4 +175,4 @@ def application(settings: Settings) -> Application:
             }
         ),
     )
-    return deployment(serve.ingress()(Replica)).bind(settings)
+    return deployment(serve.ingress()(Replica)).bind(settings, balancer)

@@ -6,9 +6,14 @@ import socket
 import threading
 from contextlib import closing
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from service.errors import ExtraMissing, SettingsInvalid
+from service.fleet.haproxy import haproxy_program
 from service.settings import LOOPBACK, Settings, set_up_ray
+
+if TYPE_CHECKING:
+    from ray.serve.config import HTTPOptions
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +44,8 @@ def run_here(settings: Settings) -> None:
         SettingsInvalid: the port is taken.
     """
     settings = settings.model_copy(update={"port": _free_port(settings)})
+    if settings.fleet_ingress == "haproxy":
+        haproxy_program()  # whether there is one, before anything starts
     set_up_ray(loopback=settings.host in LOOPBACK)
     import ray
     from ray import serve
@@ -58,8 +65,10 @@ def run_here(settings: Settings) -> None:
         logger.info("stopping: streams have %g s", settings.shutdown_grace_s)
         # The replicas drain; what is deleted at once would cut their streams.
         from service.fleet.application import APP_NAME
+        from service.fleet.ingress import lead_nowhere
 
         serve.delete(APP_NAME)
+        lead_nowhere()
         serve.shutdown()
     finally:
         ray.shutdown()
@@ -93,24 +102,37 @@ def run_on(address: str, settings: Settings) -> None:
 def _deploy(settings: Settings, *, everywhere: bool) -> None:
     # Imported once the environment is set: Ray reads it when it is imported.
     from ray import serve
-    from ray.serve.config import HTTPOptions, ProxyLocation
+    from ray.serve.config import ProxyLocation
     from ray.serve.schema import LoggingConfig
 
-    from service.fleet.application import APP_NAME, application
+    from service.fleet.application import APP_NAME, DEPLOYMENT, application
+    from service.fleet.ingress import head_address, lead_in, lead_nowhere
 
-    options = HTTPOptions(
+    by_ray = settings.fleet_ingress == "ray"
+    proxies = ProxyLocation.EveryNode if everywhere else ProxyLocation.HeadOnly
+    serve.start(
+        proxy_location=proxies if by_ray else ProxyLocation.Disabled,
+        http_options=_http_options(settings),
+        logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
+    )
+    balancer = None if by_ray else head_address()
+    serve.run(application(settings, balancer), name=APP_NAME, route_prefix="/")
+    if by_ray:
+        lead_nowhere()
+    else:
+        lead_in(settings, APP_NAME, DEPLOYMENT)
+
+
+def _http_options(settings: Settings) -> "HTTPOptions":
+    from ray.serve.config import HTTPOptions
+
+    return HTTPOptions(
         host=settings.host,
         port=settings.port,
         keep_alive_timeout_s=settings.keep_alive_s,
         ssl_certfile=settings.tls_certificate and str(settings.tls_certificate),
         ssl_keyfile=settings.tls_key and str(settings.tls_key),
     )
-    serve.start(
-        proxy_location=ProxyLocation.EveryNode if everywhere else ProxyLocation.HeadOnly,
-        http_options=options,
-        logging_config=LoggingConfig(enable_access_log=False, log_level="WARNING"),
-    )
-    serve.run(application(settings), name=APP_NAME, route_prefix="/")
 
 
 def _told_to_stop() -> threading.Event:

@@ -19,8 +19,8 @@ from service.fleet.view import Member
 
 logger = logging.getLogger(__name__)
 
-METRICS_ADDRESS = "metrics_address"
-"""Where a replica's metadata hold the address of its metrics."""
+ADDRESS, METRICS_ADDRESS = "address", "metrics_address"
+"""Where a replica's metadata hold its own address, and that of its metrics."""
 
 
 class Membership:
@@ -28,7 +28,7 @@ class Membership:
 
     Args:
         app_name, deployment: of the replicas.
-        replica: whose process this is.
+        listener: whose process this is.
         on_change: called on the running event loop.
     """
 
@@ -36,7 +36,7 @@ class Membership:
         self,
         app_name: str,
         deployment: str,
-        replica: str,
+        listener: str,
         on_change: Callable[[Mapping[str, Member]], None],
     ) -> None:
         self._on_change = on_change
@@ -46,7 +46,7 @@ class Membership:
             controller,
             {key: self._changed},
             call_in_event_loop=asyncio.get_running_loop(),
-            client_id=f"elastic-asr {replica}",
+            client_id=f"elastic-asr {listener}",
         )
 
     def stop(self) -> None:
@@ -57,6 +57,11 @@ class Membership:
         members: dict[str, Member] = {}
         for one in targets.running_replicas:
             name = one.replica_id.unique_id
-            report = ReplicaReport.from_stats(one.routing_stats)
-            members[name] = Member(name, report, one.replica_metadata.get(METRICS_ADDRESS))
+            told = one.replica_metadata
+            members[name] = Member(
+                name,
+                ReplicaReport.from_stats(one.routing_stats),
+                told.get(METRICS_ADDRESS),
+                told.get(ADDRESS),
+            )
         self._on_change(members)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from service.fleet.reports import ReplicaReport
 from service.scheduling.clock import Clock
 
+MAX_BALANCER_WEIGHT = 256
+"""Of a server in HAProxy."""
 REPORT_TAKES_S = 3.0
 """Time after which what was sent to a replica is in its report, if it is still there."""
 
@@ -59,3 +61,24 @@ def by_load(
             ties.get(name, 0.0),
         ),
     )
+
+
+def balancer_weights(reports: Mapping[str, ReplicaReport]) -> dict[str, int]:
+    """Give each replica the weight by which a count of connections becomes its load.
+
+    A balancer that sends to the least of connections over weight counts its own connections to the
+    moment. What it cannot see is that some weigh less than others, and who takes no streams: those
+    get no new connection, unless nobody takes any; then all are asked, and say when to come again.
+
+    Args:
+        reports: of each.
+    """
+    open_ones = {name: one for name, one in reports.items() if one.open} or reports
+    lightness = {
+        name: (one.streams + one.files + 1) / (one.weight + 1) for name, one in open_ones.items()
+    }
+    most = max(lightness.values(), default=1.0)
+    shut = dict.fromkeys(reports.keys() - open_ones.keys(), 0)
+    return shut | {
+        name: max(1, round(MAX_BALANCER_WEIGHT * one / most)) for name, one in lightness.items()
+    }

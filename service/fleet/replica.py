@@ -55,11 +55,18 @@ class FleetReplica:
         self._read_decisions = read_decisions
         self._num_decisions: dict[str, int] = {}
         self.metrics_port: int | None = None
+        self.port: int | None = None
         self.service = create_service(
             settings, engine, registry, clock, self._load_failed, self._on_metrics_port
         )
         self.view = FleetView(name, self._dismissed)
         self.service.app.include_router(fleet_router(self.view))
+
+    async def drain(self) -> None:
+        """Warn streams, and wait until they have left or the grace is over; begun once."""
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        await self._draining
 
     def begin(self) -> None:
         """Take part in the fleet; on the event loop, once the model is loaded."""
@@ -96,7 +103,8 @@ class FleetReplica:
         self._failed = True
 
     def _dismissed(self) -> None:
-        self._draining = asyncio.create_task(self._drain())
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
 
     async def _look_after(self) -> None:
         while self.view.standing is not Standing.DISMISSED:

@@ -19,6 +19,7 @@ class ReplicaReport:
         rank: its number in the fleet, from 0; one that leaves passes it on.
         weight: its streams and files, each counted as the depth it may claim.
         streams: streams that hold a place.
+        files: requests in work.
         depth_debt: what `drop=auto` means now, 0 at full depth.
         lag_s: 95th percentile of the time from a chunk's last sample to the end of its step.
         busy_ratio: share of the last seconds that the engine worked.
@@ -28,6 +29,7 @@ class ReplicaReport:
     rank: int = 0
     weight: float = 0.0
     streams: int = 0
+    files: int = 0
     depth_debt: float = 0.0
     lag_s: float = 0.0
     busy_ratio: float = 0.0
@@ -44,6 +46,7 @@ class ReplicaReport:
             rank=int(stats.get("rank", 0)),
             weight=stats.get("weight", 0.0),
             streams=int(stats.get("streams", 0)),
+            files=int(stats.get("files", 0)),
             depth_debt=stats.get("depth_debt", 0.0),
             lag_s=stats.get("lag_s", 0.0),
             busy_ratio=stats.get("busy_ratio", 0.0),
@@ -66,6 +69,7 @@ def report_of(service: Service, now_s: float, rank: int) -> ReplicaReport:
         weight=stream_weight(service.scheduler.dials, admission.streams.num_taken)
         + admission.num_working,
         streams=admission.streams.num_taken,
+        files=admission.num_working,
         depth_debt=control.decide(),
         lag_s=reading.latency_s,
         busy_ratio=reading.busy_ratio,

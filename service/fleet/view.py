@@ -15,11 +15,13 @@ class Member:
         name: unique, for ever.
         report: its latest.
         metrics_address: host and port of its metrics; None before it has said.
+        address: host and port of its own, where it has one.
     """
 
     name: str
     report: ReplicaReport
     metrics_address: str | None = None
+    address: str | None = None
 
 
 class Standing(Enum):

@@ -1,9 +1,9 @@
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from service.fleet.picking import REPORT_TAKES_S, SentLately, by_load
+from service.fleet.picking import REPORT_TAKES_S, SentLately, balancer_weights, by_load
 from service.fleet.reports import ReplicaReport
 from tests.service_kit import FakeClock
 
@@ -94,3 +94,80 @@ def test_every_replica_is_asked_once_and_an_open_one_before_a_shut_one(
     assert sorted(order) == sorted(reports)
     openness = [reports[name].open for name in order]
     assert openness == sorted(openness, reverse=True)
+
+
+def next_by_connections(reports: dict[str, ReplicaReport], connections: dict[str, int]) -> str:
+    """What HAProxy does with `leastconn`."""
+    weights = {name: one for name, one in balancer_weights(reports).items() if one}
+    return min(weights, key=lambda name: (connections[name] + 1) / weights[name])
+
+
+def test_connections_alone_decide_where_all_streams_cost_the_same() -> None:
+    reports = {
+        "a": ReplicaReport(weight=9, streams=9),
+        "b": ReplicaReport(weight=3, streams=2, files=1),
+    }
+
+    assert set(balancer_weights(reports).values()) == {256}
+
+
+def test_streams_of_half_the_depth_count_half() -> None:
+    reports = {
+        "half": ReplicaReport(weight=5, streams=10),
+        "whole": ReplicaReport(weight=7, streams=7),
+    }
+
+    assert next_by_connections(reports, {"half": 10, "whole": 7}) == "half"
+
+
+def test_a_replica_that_takes_no_streams_gets_no_connection() -> None:
+    reports = {"shut": ReplicaReport(open=False), "open": ReplicaReport(weight=30, streams=30)}
+
+    assert balancer_weights(reports) == {"shut": 0, "open": 256}
+
+
+def test_where_nobody_takes_streams_all_are_asked_when_to_come_again() -> None:
+    reports = {name: ReplicaReport(open=False) for name in "ab"}
+
+    assert balancer_weights(reports) == {"a": 256, "b": 256}
+
+
+def test_no_replicas_have_no_weights() -> None:
+    assert balancer_weights({}) == {}
+
+
+replica_reports = st.dictionaries(
+    st.sampled_from("abcdef"),
+    st.tuples(st.integers(0, 40), st.integers(0, 8), st.floats(0.3, 1.0), st.booleans()),
+    min_size=1,
+).map(
+    lambda ones: {
+        name: ReplicaReport(
+            streams=streams, files=files, weight=streams * cost + files, open=is_open
+        )
+        for name, (streams, files, cost, is_open) in ones.items()
+    }
+)
+
+
+@given(replica_reports)
+def test_the_next_connection_goes_to_the_least_load_of_those_that_are_open(
+    reports: dict[str, ReplicaReport],
+) -> None:
+    assume(any(one.open for one in reports.values()))
+    connections = {name: one.streams + one.files for name, one in reports.items()}
+
+    chosen = reports[next_by_connections(reports, connections)]
+
+    least = min(one.weight for one in reports.values() if one.open)
+    assert chosen.open
+    assert chosen.weight <= least * 1.05 + 0.5  # weights are whole numbers
+
+
+@given(replica_reports)
+def test_weights_are_those_that_haproxy_takes(reports: dict[str, ReplicaReport]) -> None:
+    weights = balancer_weights(reports)
+
+    assert weights.keys() == reports.keys()
+    assert all(0 <= one <= 256 for one in weights.values())
+    assert any(weights.values())
