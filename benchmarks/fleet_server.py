@@ -11,15 +11,18 @@ STOPPING_S = 60.0
 
 
 class PinnedFleet(PinnedServer):
-    """`asr fleet` under `taskset`: Ray, the proxy and the replica share the core.
+    """`asr fleet` under `taskset`: Ray, what streams come in by and the replica share the core.
 
     Args:
         core: that they run on.
         settings: environment variables of it.
     """
 
+    ingress = "haproxy"
+
     def __init__(self, core: int, settings: Mapping[str, str]) -> None:
-        super().__init__(core, {"REPLICAS_MAX": "1", **settings}, ("service", "fleet"))
+        fleet = {"REPLICAS_MAX": "1", "ASR_FLEET_INGRESS": self.ingress}
+        super().__init__(core, {**fleet, **settings}, ("service", "fleet"))
 
     def cpu_s(self) -> float:
         """CPU seconds of all processes so far; those that have ended do not count."""
@@ -37,6 +40,12 @@ class PinnedFleet(PinnedServer):
             self._process.send_signal(signal.SIGTERM)
         self._process.wait(STOPPING_S)
         self._reading.join()
+
+
+class PinnedFleetByRay(PinnedFleet):
+    """The same by Ray's proxy."""
+
+    ingress = "ray"
 
 
 def descendants(pid: int) -> list[int]:
