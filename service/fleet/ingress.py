@@ -71,6 +71,7 @@ class Ingress:
         except OSError:
             logger.exception("HAProxy does not answer")
         finally:
+            self._haproxy.__exit__()
             # Ray starts anew what has ended, and cannot know of a thread.
             os._exit(1)
 

@@ -10,12 +10,13 @@ import httpx
 import pytest
 
 from benchmarks.fleet_server import descendants
+from service.fleet.haproxy import haproxy_program
 from tests.fleet_kit import Fleet, Heard, fleet, open_doors, play, sentences, title_of
 from tests.service_kit import wav_bytes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
-REPLICA = "ray::ServeReplica"
+REPLICA, HAPROXY = "ray::ServeReplica", haproxy_program()
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,20 @@ async def test_the_streams_of_a_replica_that_is_killed_go_on_without_a_lost_or_d
     assert [number for number, _ in heard[0].finals] == list(range(6))
     assert victim not in running.processes(REPLICA)
     await asyncio.to_thread(running.wait, lambda replicas: len(replicas) == 2, "two replicas again")
+
+
+async def test_when_the_load_balancer_dies_another_takes_its_place_and_streams_go_on(
+    running: Fleet,
+) -> None:
+    streams = [asyncio.create_task(play(running, sentences(4))) for _ in range(3)]
+    await asyncio.sleep(2)
+    (victim,) = running.processes(HAPROXY)
+    os.kill(victim, signal.SIGKILL)
+    heard = await asyncio.gather(*streams)
+
+    assert all(len(one.all("ready")) == 2 for one in heard)
+    assert not any(one.missing for one in heard)
+    assert all([number for number, _ in one.finals] == list(range(4)) for one in heard)
 
 
 async def test_told_to_stop_streams_are_warned_end_at_a_pause_and_the_command_ends_well(
