@@ -6,7 +6,6 @@ that a caption has some. What depth costs in words comes from the card, not from
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import BinaryIO
 
 import numpy as np
@@ -28,6 +27,7 @@ from service.engine.base import (
     Window,
     Word,
 )
+from service.engine.step_times import BATCH
 
 CHUNK_FRAMES = 24
 FRAME_SAMPLES, RECEPTIVE_SAMPLES = 384, 895
@@ -35,8 +35,8 @@ FRAME_SAMPLES, RECEPTIVE_SAMPLES = 384, 895
 WORD_S = 0.4
 SETTLED_S = 1.0
 """A word this old is stable."""
-STEP_TIME_STREAMS = (1, 8)
-"""The slack law's table is made of steps over so many."""
+STEP_TIME_CALLS = 1
+"""Decoder calls of an update over noise, in which there is hardly a word."""
 _MOST_WORDS = 256
 
 
@@ -177,15 +177,14 @@ class SimulatedEngine:
         ]
 
     def _step_time(self, plan: PlanInUse) -> StepTime:
-        """Say what the real engine measures of itself while it loads, for the slack law."""
-        took_s = {
-            count: self._times.encode_s([plan.effective_layers] * count, [1.0] * count)
-            + self._times.write_s([round(fmean(self._times.calls_of(1)))] * count)
-            for count in STEP_TIME_STREAMS
-        }
-        few, many = STEP_TIME_STREAMS
-        per_stream_s = max(0.0, (took_s[many] - took_s[few]) / (many - few))
-        return StepTime(max(0.0, took_s[few] - few * per_stream_s), per_stream_s)
+        """Say what the real engine measures of itself while it loads; see `measure_step_times`."""
+        one_s, many_s = (
+            self._times.encode_s([plan.effective_layers] * count, [1.0] * count)
+            + self._times.write_s([STEP_TIME_CALLS] * count)
+            for count in (1, BATCH)
+        )
+        per_stream_s = min(many_s / BATCH, max(0.0, (many_s - one_s) / (BATCH - 1)))
+        return StepTime(max(0.0, one_s - per_stream_s), per_stream_s)
 
     def _take(self, seconds: float) -> None:
         # Sockets and messages run on the same core, so the engine gets what they leave.
