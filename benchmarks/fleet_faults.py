@@ -5,7 +5,15 @@
 A real Ray cluster of three nodes on this machine: a head that holds the proxy, and two that hold the
 replicas, with the fake engine. Paced streams play the same sentences; their clients resume as those
 of `asr stream` do. Expected of each: all finals once, with the words of a stream that nothing
-happened to. Told of each fault: how many streams it hit, and how long they were without a server.
+happened to. Told of each fault, of the streams that had to go on elsewhere because of it:
+
+- `back_after_s`: from the fault to the replica that took them on; of a redeployment, where a replica
+  goes when the next one is ready, from the warning that it goes
+- `behind_replacement_s`: from the moment the fleet has a new replica, 0 where the others took them
+  before that; of a redeployment from the last new one before they were back
+- `without_server_s`: from the last word of one server to the first of the next
+
+Streams that were asked to move once the new replica was there are told apart: `moved_later`.
 """
 
 import argparse
@@ -15,13 +23,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+import httpx
 import numpy as np
 
 from benchmarks.fleet_server import descendants
@@ -38,6 +47,26 @@ STARTING_S = 10.0
 """Streams begin within so long."""
 NODE_CORES = 2
 TONE_PEAK = 3_000
+LOOK_EVERY_S = 0.25
+SEEN_LATE_S = 1.0
+"""Time in which a new replica is seen from here: whoever goes because of it may hear of it before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A server that took a stream on.
+
+    Args:
+        at_s: when it said so.
+        because: why the one before ended: `lost`, `drain` or `move`.
+        last_s: when that one said its last word.
+        warned_s: when it said that it would end.
+    """
+
+    at_s: float
+    because: str
+    last_s: float
+    warned_s: float | None
 
 
 @dataclass
@@ -50,18 +79,27 @@ class Player:
 
     url: str
     finals: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
-    ready_s: list[float] = field(default_factory=list[float])
+    begins: list[Begin] = field(default_factory=list[Begin])
     heard_s: list[float] = field(default_factory=list[float])
     num_missing: int = 0
     failure: str | None = None
+    ended_by: str = "lost"
+    warned_s: float | None = None
 
     def tell(self, message: Message) -> None:
         """Take a message."""
-        self.heard_s.append(time.monotonic())
+        now_s = time.monotonic()
         if message["type"] == "ready":
-            self.ready_s.append(self.heard_s[-1])
+            last_s = self.heard_s[-1] if self.heard_s else now_s
+            self.begins.append(Begin(now_s, self.ended_by, last_s, self.warned_s))
+            self.ended_by, self.warned_s = "lost", None
+        elif message["type"] == "done":
+            self.ended_by = message.get("reason", "stop")
+        elif message["type"] == "warning" and message["code"] in {"draining", "moving"}:
+            self.warned_s = now_s
         elif message["type"] == "final":
             self.finals.append((message["utt"], message["text"]))
+        self.heard_s.append(now_s)
 
     def miss(self, missing: Missing) -> None:
         """Learn that sound is lost."""
@@ -82,9 +120,9 @@ class Player:
         except* ConnectionError as group:
             self.failure = str(group.exceptions[0])
 
-    def begun_s(self, from_s: float, to_s: float) -> list[float]:
-        """Give when a server took it on between two moments."""
-        return [one for one in self.ready_s if from_s < one <= to_s]
+    def begun(self, from_s: float, to_s: float) -> list[Begin]:
+        """Give the servers that took it on between two moments, but for the first one of all."""
+        return [one for one in self.begins[1:] if from_s < one.at_s <= to_s]
 
     def silence_s(self, from_s: float, to_s: float) -> float:
         """Give the longest time without a message between two moments."""
@@ -114,15 +152,9 @@ class ThreeNodes:
 
     def deploy(self) -> None:
         """Deploy, for the first time or anew; returns once the replicas are ready."""
-        from ray import serve
+        from service.fleet.deploy import deploy
 
-        from service.fleet.application import APP_NAME, application
-
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": self._settings.host, "port": self._settings.port},
-        )
-        serve.run(application(self._settings), name=APP_NAME, route_prefix="/")
+        deploy(self._settings, everywhere=False)
 
     def redeploy(self) -> None:
         """Deploy with a setting that is another: every replica is replaced."""
@@ -163,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replica_cores=NODE_CORES / options.replicas,
         max_streams=options.streams,
         early_refusal=False,
+        fleet_ingress=options.ingress,
     )
     environment, started, out = read_environment(), datetime.now(UTC), sys.stdout
     config = {name: value for name, value in vars(options).items() if name != "port"}
@@ -200,6 +233,8 @@ async def _watch(
         for place, one in enumerate(players)
     ]
     moments: dict[str, float] = {}
+    arrivals: dict[str, float] = {}
+    watching = asyncio.create_task(_watch_replicas(url, arrivals))
     await asyncio.sleep(STARTING_S)
     for name, happens in faults.items():
         await asyncio.sleep(options.between)
@@ -207,28 +242,70 @@ async def _watch(
         print(f"{name} at {moments[name] - begin_s:.1f} s", file=sys.stderr)
         await asyncio.to_thread(happens)
     await asyncio.gather(*playing)
-    return [*_by_fault(players, moments), _verdict(players, pcm)]
+    watching.cancel()
+    return [*by_fault(players, moments, list(arrivals.values())), _verdict(players, pcm)]
 
 
-def _by_fault(players: Sequence[Player], moments: dict[str, float]) -> list[dict[str, Any]]:
+async def _watch_replicas(url: str, arrivals: dict[str, float]) -> None:
+    """Note when each replica was there for the first time."""
+    async with httpx.AsyncClient(timeout=5.0) as client:
+        while True:
+            with suppress(httpx.HTTPError, KeyError):  # asked while one falls: it is asked again
+                answer = await client.get(f"{url}/fleet")
+                for one in answer.json()["replicas"]:
+                    arrivals.setdefault(one["name"], time.monotonic())
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+def by_fault(
+    players: Sequence[Player], moments: Mapping[str, float], arrivals: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Say what each fault did to streams.
+
+    Args:
+        players: the streams.
+        moments: when each fault came, in order.
+        arrivals: when new replicas were there.
+    """
     ends = [*list(moments.values())[1:], max(one.heard_s[-1] for one in players)]
     rows: list[dict[str, Any]] = []
     for (name, at_s), end_s in zip(moments.items(), ends, strict=True):
         there = [one for one in players if one.heard_s[-1] > at_s]
-        hit = [one for one in there if one.begun_s(at_s, end_s)]
+        begun = {id(one): one.begun(at_s, end_s) for one in there}
+        forced = [
+            [begin for begin in begins if begin.because != "move"] for begins in begun.values()
+        ]
+        new = [one for one in arrivals if at_s < one <= end_s]
         rows.append(
             {
                 "fault": name,
-                "streams_hit": len(hit),
-                "most_moves_of_one": max((len(one.begun_s(at_s, end_s)) for one in hit), default=0),
-                "back_after_s": _spread([one.begun_s(at_s, end_s)[-1] - at_s for one in hit]),
-                "longest_silence_s": _spread([one.silence_s(at_s, end_s) for one in hit]),
+                "replicas_ready_after_s": [round(one - at_s, 2) for one in new],
+                "streams_hit": sum(map(bool, forced)),
+                "moved_later": sum(
+                    any(one.because == "move" for one in begins) for begins in begun.values()
+                ),
+                "most_servers_of_one": max(map(len, begun.values()), default=0),
+                "back_after_s": _spread(
+                    [one.at_s - (one.warned_s or at_s) for begins in forced for one in begins]
+                ),
+                "behind_replacement_s": _spread(
+                    [behind_replacement_s(begins[-1], new) for begins in forced if begins]
+                ),
+                "without_server_s": _spread(
+                    [one.at_s - one.last_s for begins in forced for one in begins]
+                ),
                 "others_longest_silence_s": _spread(
-                    [one.silence_s(at_s, end_s) for one in there if one not in hit]
+                    [one.silence_s(at_s, end_s) for one in there if not begun[id(one)]]
                 ),
             }
         )
     return rows
+
+
+def behind_replacement_s(begin: Begin, new: Sequence[float]) -> float:
+    """Give how long after the last new replica before it a stream was back; 0 before the first."""
+    seen_by_then = [one for one in new if one <= begin.at_s + SEEN_LATE_S]
+    return max(0.0, begin.at_s - max(seen_by_then, default=begin.at_s))
 
 
 def _verdict(players: Sequence[Player], pcm: bytes) -> dict[str, Any]:
@@ -291,6 +368,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=4)
     parser.add_argument("--between", type=float, default=30.0, help="seconds between two faults")
     parser.add_argument("--realtime-factor", type=float, default=0.005, help="of the fake engine")
+    parser.add_argument("--ingress", choices=("haproxy", "ray"), default="haproxy")
     parser.add_argument("--port", type=int, default=8200)
     return parser.parse_args(arguments)
 

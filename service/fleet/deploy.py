@@ -58,7 +58,7 @@ def run_here(settings: Settings) -> None:
         configure_logging=False,
     )
     try:
-        _deploy(settings, everywhere=False)
+        deploy(settings, everywhere=False)
         told = _told_to_stop()  # only now: Ray sets handlers of its own, which end the process
         logger.info("the fleet is running on http://%s:%d", settings.host, settings.port)
         told.wait()
@@ -93,13 +93,26 @@ def run_on(address: str, settings: Settings) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise SettingsInvalid(f"expected a Ray cluster at {address}, found none") from error
     try:
-        _deploy(settings, everywhere=True)
-        logger.info("deployed; every node with a replica serves on port %d", settings.port)
+        deploy(settings, everywhere=True)
+        where = (
+            "the head node" if settings.fleet_ingress == "haproxy" else "every node with a replica"
+        )
+        logger.info("deployed; %s serves on port %d", where, settings.port)
     finally:
         ray.shutdown()
 
 
-def _deploy(settings: Settings, *, everywhere: bool) -> None:
+def deploy(settings: Settings, *, everywhere: bool) -> None:
+    """Deploy to the cluster that this process is connected to; returns once replicas are ready.
+
+    Args:
+        settings: of the service.
+        everywhere: whether Ray's proxy, if that is the way in, serves on every node with a replica.
+            HAProxy serves on the head node.
+
+    Raises:
+        SettingsInvalid: HAProxy does not start.
+    """
     # Imported once the environment is set: Ray reads it when it is imported.
     from ray import serve
     from ray.serve.config import ProxyLocation

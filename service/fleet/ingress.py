@@ -10,14 +10,15 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
 
 from service.errors import SettingsInvalid
-from service.fleet.haproxy import HAProxy
-from service.fleet.membership import Membership
+from service.fleet.haproxy import HAProxy, haproxy_config
+from service.fleet.membership import Membership, controller_id
 from service.fleet.servers import ASK_FOR_SERVERS, changes, read_servers
 from service.fleet.view import Member
 from service.logs import configure_logs
@@ -45,7 +46,7 @@ class Ingress:
 
     def __init__(self, settings: Settings, app_name: str, deployment: str) -> None:
         configure_logs(settings.log_level, settings.log_format)
-        self._settings = settings
+        self._duty = duty_of(settings)
         self._replicas = app_name, deployment
         self._members: Mapping[str, Member] = {}
         self._leads_somewhere = threading.Event()
@@ -61,9 +62,9 @@ class Ingress:
         """End HAProxy, and what streams are left with it."""
         self._haproxy.__exit__()
 
-    def serves(self, settings: Settings) -> bool:
-        """Tell whether it is what these settings ask for."""
-        return self._settings == settings
+    def duty(self) -> tuple[str, str]:
+        """Tell what it does, as `duty_of` does."""
+        return self._duty
 
     def _run(self) -> None:
         try:
@@ -97,6 +98,14 @@ class Ingress:
         logger.error("HAProxy has ended")
 
 
+def duty_of(settings: Settings) -> tuple[str, str]:
+    """Give what an ingress has to do: as which HAProxy, and whom it has to listen to.
+
+    What else settings say is the replicas' business, and no reason to end streams.
+    """
+    return haproxy_config(settings, Path()), controller_id()
+
+
 def head_address() -> str:
     """Give the address of the head node."""
     nodes: list[dict[str, Any]] = ray.nodes()  # Any: Ray's JSON
@@ -111,7 +120,8 @@ def lead_in(settings: Settings, app_name: str, deployment: str) -> None:
     """
     with suppress(ValueError):  # there is none
         there: Any = ray.get_actor(NAME, namespace=NAMESPACE)
-        if ray.get(there.serves.remote(settings)):
+        duty: Any = ray.get(there.duty.remote())
+        if duty == duty_of(settings):
             return
         _end(there)
     actor: Any = ray.remote(Ingress)

@@ -23,12 +23,22 @@ ADDRESS, METRICS_ADDRESS = "address", "metrics_address"
 """Where a replica's metadata hold its own address, and that of its metrics."""
 
 
+def controller_id() -> str:
+    """Give what Serve's controller has and none before it had; a restart keeps it.
+
+    Raises:
+        ValueError: Serve does not run.
+    """
+    controller: Any = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    return controller._actor_id.hex()
+
+
 class Membership:
     """Calls back with the list of replicas, now and whenever it or a report in it changes.
 
     Args:
         app_name, deployment: of the replicas.
-        listener: whose process this is.
+        listener: who asks, for Ray's logs.
         on_change: called on the running event loop.
     """
 
