@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from model_store.decoding.live import DecoderCall
-from model_store.depth import DepthPlan, DepthSchedule
+from model_store.depth import DepthPlan, DepthSchedule, LayerTurn, Progress, num_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,23 +161,29 @@ def live_front_end_flops(sizes: ModelSizes, first_frame: int, num_frames: int) -
 def chunk_flops(
     sizes: ModelSizes, plan: DepthPlan, num_frames: int, cached_rows: Sequence[int]
 ) -> int:
-    """Layers and bypasses over one chunk of a stream; its rows attend to those in the caches too.
+    """Layers and bypasses over one chunk of a stream without look-ahead; see `turn_flops`."""
+    return turn_flops(sizes, Progress(0).advance(plan, num_frames, ended=True), cached_rows)
+
+
+def turn_flops(sizes: ModelSizes, turns: Sequence[LayerTurn], cached_rows: Sequence[int]) -> int:
+    """Layers and bypasses over one step of a stream; rows attend to all that was heard by then.
 
     Args:
         sizes: of the model.
-        plan: of the chunk.
-        num_frames: in the chunk.
-        cached_rows: by layer, before the chunk.
+        turns: what each layer hears and answers.
+        cached_rows: by layer, heard before.
     """
     attention_dim = sizes.attention_dim or sizes.dim
-    projections = 4 * sizes.dim * attention_dim + sizes.mlp_multiply_adds
+    hearing = 3 * sizes.dim * attention_dim
+    answering = sizes.dim * attention_dim + sizes.mlp_multiply_adds
     total = 0
-    for stride, before in zip(plan.strides, cached_rows, strict=True):
-        if stride == 0:
-            total += num_frames * 2 * sizes.dim * sizes.bypass_rank
+    for turn, before in zip(turns, cached_rows, strict=True):
+        if turn.skipped:
+            total += turn.num_answered * 2 * sizes.dim * sizes.bypass_rank
             continue
-        rows = -(-num_frames // stride)
-        total += rows * (projections + 2 * (before + rows) * attention_dim)
+        heard, answered = num_rows(turn.heard), num_rows(turn.answered)
+        total += heard * hearing
+        total += answered * (answering + 2 * (before + heard) * attention_dim)
     return 2 * total
 
 
@@ -209,15 +215,16 @@ class LiveCosts:
     sizes: ModelSizes
     reach_frames: tuple[int, ...] = ()
 
-    def chunk(
-        self, plan: DepthPlan, first_frame: int, num_frames: int, cached_rows: Sequence[int]
-    ) -> int:
-        """Count front end and layers over one chunk."""
-        front_end = live_front_end_flops(self.sizes, first_frame, num_frames)
+    def front_end(self, first_frame: int, num_frames: int) -> int:
+        """Count the front end over further frames."""
+        return live_front_end_flops(self.sizes, first_frame, num_frames)
+
+    def layers(self, turns: Sequence[LayerTurn], cached_rows: Sequence[int]) -> int:
+        """Count the layers over one step."""
         if self.reach_frames:
-            triples = zip(cached_rows, self.reach_frames, plan.strides, strict=True)
-            cached_rows = [min(rows, -(-reach // max(1, by))) for rows, reach, by in triples]
-        return front_end + chunk_flops(self.sizes, plan, num_frames, cached_rows)
+            triples = zip(cached_rows, self.reach_frames, turns, strict=True)
+            cached_rows = [min(rows, -(-reach // turn.stride)) for rows, reach, turn in triples]
+        return turn_flops(self.sizes, turns, cached_rows)
 
     def decoder(self, new_rows: int, calls: Sequence[DecoderCall]) -> int:
         """Count keys and values of new pooled frames, and calls of the decoder."""

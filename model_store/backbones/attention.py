@@ -192,20 +192,21 @@ class SelfAttention(nn.Module):
 
     def forward(self, x_BGD: Tensor, context: RowContext) -> Tensor:
         """Attend among the rows given, and to those in the context's cache."""
-        query_BHGK, key_BHGK, value_BHGK = self._project(x_BGD, context)
+        query_BHGK, key_BHGK, value_BHGK = self.project(x_BGD, context)
         if context.cache is not None:
-            return self._merge(context.cache.attend(query_BHGK, key_BHGK, value_BHGK))
+            return self.merge(context.cache.attend(query_BHGK, key_BHGK, value_BHGK))
         dropout = self.dropout if self.training else 0.0
-        return self._merge(attend(query_BHGK, key_BHGK, value_BHGK, context.mask_BGG, dropout))
+        return self.merge(attend(query_BHGK, key_BHGK, value_BHGK, context.mask_BGG, dropout))
 
     def cached(self, x_BUD: Tensor, context: RowContext, layer: int, cache: TokenCache) -> Tensor:
         """Attend to the tokens in the cache and to the new ones, which are added to it."""
-        query_BHUK, key_BHUK, value_BHUK = self._project(x_BUD, context)
-        return self._merge(
+        query_BHUK, key_BHUK, value_BHUK = self.project(x_BUD, context)
+        return self.merge(
             cache.attend_self(layer, query_BHUK, key_BHUK, value_BHUK, context.mask_BGG)
         )
 
-    def _project(self, x_BGD: Tensor, context: RowContext) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x_BGD: Tensor, context: RowContext) -> tuple[Tensor, Tensor, Tensor]:
+        """Give queries, keys and values, rotated when the context says so, (B, H, G, K) each."""
         query, key, value = (
             part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for part in self.qkv(x_BGD).chunk(3, dim=-1)
@@ -215,7 +216,8 @@ class SelfAttention(nn.Module):
             key = rotate(key, context.rotary_cos_GR, context.rotary_sin_GR)
         return query, key, value
 
-    def _merge(self, mixed_BHGK: Tensor) -> Tensor:
+    def merge(self, mixed_BHGK: Tensor) -> Tensor:
+        """Put the heads of mixed values together, (B, G, D)."""
         return self.out(mixed_BHGK.transpose(1, 2).flatten(2))
 
 

@@ -27,7 +27,18 @@ class EncoderBlock(nn.Module):
     def forward(self, x_BGD: Tensor, context: RowContext) -> Tensor:
         """Run the layer over rows."""
         index_G = context.stride_index_G
-        x_BGD = x_BGD + self.attention(self.attention_norm(x_BGD, index_G), context)
+        mixed_BGD = self.attention(self.attention_norm(x_BGD, index_G), context)
+        return self._fed_forward(x_BGD + mixed_BGD, index_G)
+
+    def hear(self, x_BGD: Tensor, context: RowContext) -> tuple[Tensor, Tensor, Tensor]:
+        """Give queries, keys and values of rows, (B, H, G, K) each; the first half of `forward`."""
+        return self.attention.project(self.attention_norm(x_BGD, context.stride_index_G), context)
+
+    def answer(self, x_BGD: Tensor, mixed_BHGK: Tensor, stride_index_G: Tensor | int) -> Tensor:
+        """Run the rest of the layer over rows whose queries have been answered."""
+        return self._fed_forward(x_BGD + self.attention.merge(mixed_BHGK), stride_index_G)
+
+    def _fed_forward(self, x_BGD: Tensor, index_G: Tensor | int) -> Tensor:
         return x_BGD + self.down(F.gelu(self.up(self.mlp_norm(x_BGD, index_G))))
 
 

@@ -17,8 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_store.backbones.masks import attention_mask, first_frames, repeat_last
-from model_store.depth import STRIDES, DepthSchedule, Segment
+from model_store.backbones.masks import (
+    ChunkMask,
+    attention_mask,
+    chunk_masks,
+    first_frames,
+    repeat_last,
+    stride_index,
+)
+from model_store.depth import STRIDES, DepthSchedule, Segment, check_look_ahead
 from model_store.errors import PlanInvalid
 
 POOLED_STRIDES = STRIDES[1:]
@@ -160,13 +167,14 @@ class ElasticLayer(nn.Module):
         if all(part.stride == 1 for part in rows.segments):
             return self.block(x_BTD, rows.context)
         running = [part for part in rows.segments if part.stride]
-        pooled_BGD = torch.cat([self._pool(x_BTD, part) for part in running], dim=1)
+        pooled_BGD = torch.cat(
+            [self.pooled(x_BTD[:, p.start_frame : p.end_frame], p.stride) for p in running], dim=1
+        )
         change_BGD = self.block(pooled_BGD, rows.context) - pooled_BGD
         return x_BTD + self._give_back(change_BGD, rows.segments, x_BTD)
 
-    def _pool(self, x_BTD: Tensor, part: Segment) -> Tensor:
-        x_BND = x_BTD[:, part.start_frame : part.end_frame]
-        stride = part.stride
+    def pooled(self, x_BND: Tensor, stride: int) -> Tensor:
+        """Give the rows of frames; the last group is completed by its last frame."""
         if stride == 1:
             return x_BND
         missing = -x_BND.shape[1] % stride
@@ -190,14 +198,16 @@ class ElasticLayer(nn.Module):
                 )
                 continue
             rows = -(-frames // part.stride)
-            part_BGD = change_BGD[:, row : row + rows]
+            parts_BND.append(self.given(change_BGD[:, row : row + rows], part.stride, frames))
             row += rows
-            if part.stride == 1:
-                parts_BND.append(part_BGD)
-                continue
-            part_BGRD = part_BGD.unsqueeze(2) * self.give_RD[str(part.stride)]
-            parts_BND.append(part_BGRD.flatten(1, 2)[:, :frames])
         return torch.cat(parts_BND, dim=1)
+
+    def given(self, change_BGD: Tensor, stride: int, num_frames: int) -> Tensor:
+        """Give the change of rows to their frames, (B, N, D)."""
+        if stride == 1:
+            return change_BGD
+        change_BGRD = change_BGD.unsqueeze(2) * self.give_RD[str(stride)]
+        return change_BGRD.flatten(1, 2)[:, :num_frames]
 
 
 Rotary = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -214,6 +224,7 @@ class ElasticStack(nn.Module):
         layers: the backbone's layers, wrapped.
         rotary: gives the rotation of a position, for backbones that rotate queries and keys.
         relative: gives the bias of the distance of two positions, for those that add one.
+        look_ahead_frames: what chunks hear of the next one, layer by layer; see `depth.look_ahead`.
     """
 
     def __init__(
@@ -221,8 +232,10 @@ class ElasticStack(nn.Module):
         layers: list[ElasticLayer],
         rotary: Rotary | None = None,
         relative: RelativeBias | None = None,
+        look_ahead_frames: int = 0,
     ) -> None:
         super().__init__()
+        self.look_ahead_frames = look_ahead_frames
         self.layers = nn.ModuleList(layers)
         self._rotary = rotary
         # Kept out of the modules: its parameters are the encoder's, under a name of their own.
@@ -241,11 +254,13 @@ class ElasticStack(nn.Module):
             x_BTD: frames from the front end.
             num_frames_B: valid frames of each utterance; None when all T are valid.
             schedule: the plan, or plans along the utterance.
-            chunk_frames: a row attends to its own chunk of this many frames and to all before;
-                None for full context. A whole multiple of the largest stride in use.
+            chunk_frames: a row attends to its own chunk of this many frames and to all before, and
+                to what the look-ahead lets it of the next; None for full context. A whole multiple
+                of the largest stride in use.
 
         Raises:
-            PlanInvalid: the plan is of another number of layers, or a group would straddle a chunk.
+            PlanInvalid: the plan is of another number of layers, a group would straddle a chunk, or
+                plans change inside one and there is a look-ahead.
         """
         rows_of = self.rows(x_BTD, num_frames_B, schedule, chunk_frames)
         return self.run(x_BTD, rows_of, repeat_last(num_frames_B, x_BTD))
@@ -271,20 +286,24 @@ class ElasticStack(nn.Module):
         """Give what each layer of a whole pass runs over, by its index; see `forward`."""
         self.check(schedule, chunk_frames)
         num_frames = x_BTD.shape[1]
-        contexts: dict[tuple[Segment, ...], RowContext] = {}
+        masks = chunk_masks(schedule, num_frames, chunk_frames, self.look_ahead_frames)
+        contexts: dict[tuple[tuple[Segment, ...], ChunkMask | None], RowContext] = {}
 
         def rows_of(layer: int) -> LayerRows:
             segments = schedule.segments(layer, num_frames)
             if segments[0].stride == 0:
                 return LayerRows(segments, None)
-            if segments not in contexts:
+            mask = masks[layer]
+            if (segments, mask) not in contexts:
                 first_G = first_frames(segments, x_BTD.device)
                 valid_BG = None if num_frames_B is None else first_G < num_frames_B[:, None]
-                mask_BGG = attention_mask(first_G, valid_BG, chunk_frames)
-                contexts[segments] = self.context(
+                lengths_B = x_BTD.new_tensor([num_frames]) if num_frames_B is None else num_frames_B
+                mask_BGG = None if mask is None else mask.of(segments, lengths_B.long())
+                mask_BGG = attention_mask(mask_BGG, valid_BG)
+                contexts[segments, mask] = self.context(
                     segments, x_BTD.device, mask_BGG=mask_BGG, valid_BG=valid_BG
                 )
-            return LayerRows(segments, contexts[segments])
+            return LayerRows(segments, contexts[segments, mask])
 
         return rows_of
 
@@ -334,6 +353,8 @@ class ElasticStack(nn.Module):
             raise PlanInvalid(
                 f"expected a chunk in multiples of stride {largest}, got {chunk_frames}"
             )
+        if chunk_frames is not None and self.look_ahead_frames:
+            check_look_ahead(self.look_ahead_frames, chunk_frames, schedule)
 
     def context(
         self,
@@ -362,13 +383,7 @@ class ElasticStack(nn.Module):
                 for part, by in running
             ]
         )
-        indices = [STRIDES.index(part.stride) for part, _ in running]
-        stride_index_G: Tensor | int = indices[0]
-        if len(set(indices)) > 1:
-            rows = [-(-(part.end_frame - part.start_frame) // part.stride) for part, _ in running]
-            stride_index_G = torch.tensor(indices, device=device).repeat_interleave(
-                torch.tensor(rows, device=device)
-            )
+        stride_index_G = stride_index([part for part, _ in running], device)
         cos_GR, sin_GR = self._rotary(position_G) if self._rotary else (None, None)
         (relative,) = self._relative
         bias_HGG = relative(position_G) if relative else None

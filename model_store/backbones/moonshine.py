@@ -47,6 +47,7 @@ class MoonshineConfig:
         memory_pool: encoder frames that the decoder sees as one, 1 = as published.
         bypass_rank: inner width of a skipped layer's bypass; 0 = skipping is the identity.
         exits: numbers of layers after which a norm of its own leads out; () for none.
+        look_ahead_frames: what chunks hear of the next one; see `depth.look_ahead`.
     """
 
     dim: int
@@ -60,6 +61,7 @@ class MoonshineConfig:
     memory_pool: int = 1
     bypass_rank: int = 0
     exits: tuple[int, ...] = ()
+    look_ahead_frames: int = 0
     start_token: int = 1
     end_token: int = 2
 
@@ -179,7 +181,7 @@ class Encoder(nn.Module):
             )
             for _ in range(config.encoder_layers)
         ]
-        self.stack = ElasticStack(layers, self.rotary)
+        self.stack = ElasticStack(layers, self.rotary, look_ahead_frames=config.look_ahead_frames)
         self.norm = nn.LayerNorm(config.dim, bias=False)
         self.exit_norms = nn.ModuleDict(
             {str(layers): nn.LayerNorm(config.dim, bias=False) for layers in config.exits}

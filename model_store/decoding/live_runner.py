@@ -18,7 +18,7 @@ from model_store.decoding.live import DecoderCall, LiveModel
 from model_store.decoding.live_step import LiveCost, LiveRequest, LiveResult
 from model_store.decoding.live_utterance import Decoder, Encoder, Framing, LiveUtterance, Samples
 from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader, WindowTranscript
-from model_store.depth import DepthPlan
+from model_store.depth import DepthPlan, LayerTurn, Progress
 from model_store.text.agreement import stable_words
 from model_store.text.tokens import Tokenizer
 
@@ -71,10 +71,12 @@ class LiveMachine(Protocol[Encoder, Decoder]):
 class LiveFormula(Protocol):
     """Estimated operations."""
 
-    def chunk(
-        self, plan: DepthPlan, first_frame: int, num_frames: int, cached_rows: Sequence[int]
-    ) -> int:
-        """Count front end and layers over one chunk."""
+    def front_end(self, first_frame: int, num_frames: int) -> int:
+        """Count the front end over further frames."""
+        ...
+
+    def layers(self, turns: Sequence[LayerTurn], cached_rows: Sequence[int]) -> int:
+        """Count the layers over one step."""
         ...
 
     def decoder(self, new_rows: int, calls: Sequence[DecoderCall]) -> int:
@@ -106,6 +108,7 @@ class LiveParts:
         framing: which samples a frame reads.
         chunk_frames: frames an encoder step takes.
         num_layers: of the encoder.
+        look_ahead_frames: what a chunk hears of the next one.
         reader, tokenizer: from tokens to words.
         formula: what it costs.
         hear_again: transcribes whole utterances with full context.
@@ -115,6 +118,7 @@ class LiveParts:
     framing: Framing
     chunk_frames: int
     num_layers: int
+    look_ahead_frames: int
     reader: TranscriptReader
     tokenizer: Tokenizer
     formula: LiveFormula
@@ -181,7 +185,7 @@ class LiveRunner(Generic[Encoder, Decoder]):
         started = time.perf_counter()
         samples: list[Samples] = []
         for request, cost, frames in due:
-            self._book_chunk(request, cost, frames)
+            self._book(request, cost, frames)
             samples.append(self._take(request.utterance, frames))
         states = self._machine.encode(
             [r.utterance.encoder for r, _, _ in due], samples, [r.plan for r, _, _ in due]
@@ -200,17 +204,25 @@ class LiveRunner(Generic[Encoder, Decoder]):
         done, framing = utterance.num_frames, self._parts.framing
         return utterance.take(framing.samples_of(done + num_frames) - framing.samples_of(done))
 
-    def _book_chunk(self, request: Request[Encoder, Decoder], cost: LiveCost, frames: int) -> None:
-        done, formula = request.utterance.num_frames, self._parts.formula
-        rows = [store.num_rows for store in request.utterance.encoder.layers]
+    def _book(self, request: Request[Encoder, Decoder], cost: LiveCost, frames: int) -> None:
+        """Book a chunk, or with no frames what waits in an utterance that ends."""
+        encoder, formula = request.utterance.encoder, self._parts.formula
+        done, ended = request.utterance.num_frames, frames < self._parts.chunk_frames
+        full = Progress.at(self._full, done, self._parts.look_ahead_frames)
+        front_end = formula.front_end(done, frames) if frames else 0
+        turns = encoder.turns(request.plan, frames, ended=ended)
+        in_full = full.turns(self._full, frames, ended=ended)
         cost.add(
-            formula.chunk(request.plan, done, frames, rows),
-            formula.chunk(self._full, done, frames, [done] * len(rows)),
+            front_end + formula.layers(turns, [layer.num_rows for layer in encoder.layers]),
+            front_end + formula.layers(in_full, full.heard or [0] * self._parts.num_layers),
             encoder=True,
         )
 
     def _close(self, ending: Sequence[Share[Encoder, Decoder]]) -> None:
-        """Complete the last group of frames of each stream that ends."""
+        """Have what waits in each stream's encoder heard, and complete its last group of frames."""
+        for request, cost in ending:
+            if request.utterance.encoder.waits:
+                self._book(request, cost, 0)
         streams = [r.utterance for r, _ in ending]
         rows = self._machine.complete([s.encoder for s in streams], [s.decoder for s in streams])
         for (_, cost), gained in zip(ending, rows, strict=True):

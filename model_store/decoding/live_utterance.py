@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from model_store.decoding.live import DecoderCall, LiveTranscript
 from model_store.decoding.reading import DecodedWord
+from model_store.depth import DepthPlan, LayerTurn
 
 Samples = npt.NDArray[np.float32]
 
@@ -59,7 +60,13 @@ class EncoderSide(Protocol):
     @property
     def num_final_frames(self) -> int: ...  # noqa: D102 that no later audio changes
     @property
+    def waits(self) -> bool: ...  # noqa: D102 whether frames wait, so that their end costs something
+    @property
     def num_bytes(self) -> int: ...  # noqa: D102 of caches and tails
+
+    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> Sequence[LayerTurn]:
+        """Say what each layer would do with a chunk, or with an utterance's end."""
+        ...
 
 
 class DecoderSide(Protocol):

@@ -1,6 +1,13 @@
 """Depth plans, the catalogue of plans a model offers, and the policies that choose among them."""
 
 from model_store.depth.catalogue import INPUT, POLICIES, PlanCatalogue, check_drop
+from model_store.depth.look_ahead import (
+    LayerTurn,
+    Progress,
+    check_look_ahead,
+    frames_behind,
+    num_rows,
+)
 from model_store.depth.plan import MAX_STRIDE, STRIDES, DepthPlan, DepthSchedule, Segment
 
 __all__ = [
@@ -10,7 +17,12 @@ __all__ = [
     "STRIDES",
     "DepthPlan",
     "DepthSchedule",
+    "LayerTurn",
     "PlanCatalogue",
+    "Progress",
     "Segment",
     "check_drop",
+    "check_look_ahead",
+    "frames_behind",
+    "num_rows",
 ]

@@ -123,6 +123,10 @@ class DepthSchedule:
         """Layers of the model."""
         return self.parts[0][1].num_layers
 
+    def plan_at(self, frame: int) -> DepthPlan:
+        """The plan in force at a frame."""
+        return [plan for start, plan in self.parts if start <= frame][-1]
+
     def segments(self, layer: int, num_frames: int) -> tuple[Segment, ...]:
         """The stretches that one layer takes at one stride each; equal neighbours are joined."""
         starts = [start for start, _ in self.parts if start < num_frames]

@@ -106,6 +106,7 @@ class LiveRecogniser:
             framing=framing,
             chunk_frames=options.chunk_frames,
             num_layers=recogniser.num_layers,
+            look_ahead_frames=module.encoder.stack.look_ahead_frames,
             reader=TranscriptReader(
                 recogniser.tokenizer,
                 recogniser.heads,

@@ -23,7 +23,7 @@ from model_store.backbones.moonshine_streaming import MoonshineStreaming
 from model_store.backbones.moonshine_streaming_live import LiveEncoder
 from model_store.decoding.live_decoder import DecoderState, LiveDecoder
 from model_store.decoding.live_utterance import Samples
-from model_store.depth import DepthPlan
+from model_store.depth import DepthPlan, LayerTurn, Progress
 from model_store.errors import PlanInvalid
 
 Watched = Mapping[int, Sequence[int]]
@@ -57,7 +57,9 @@ class ChunkMachine:
 
     def open(self) -> tuple[EncoderState, DecoderState]:
         """Begin an utterance."""
-        return EncoderState.begin(self._module.num_layers, self._cache_dtype), self._begin()
+        look_ahead = self._module.encoder.stack.look_ahead_frames
+        state = EncoderState.begin(self._module.num_layers, self._cache_dtype, look_ahead)
+        return state, self._begin()
 
     def check(self, plan: DepthPlan, encoder: EncoderState) -> None:
         """Refuse a plan that the utterance cannot go on with.
@@ -87,12 +89,9 @@ class ChunkMachine:
     def complete(
         self, encoders: Sequence[EncoderState], decoders: Sequence[DecoderState]
     ) -> list[int]:
-        """Complete the last group of frames of each stream; none waits in its encoder."""
-        del encoders
-        embedding_VD = self._module.decoder.embedding.weight
-        nothing_TD = embedding_VD.new_zeros(0, self._module.config.dim).float()
-        everyone = len(decoders)
-        return self._decoder.hear(decoders, [nothing_TD] * everyone, [True] * everyone)
+        """Give on what waits in each stream's encoder, and complete its last group of frames."""
+        frames = self._encoder.finish(encoders)
+        return self._decoder.hear(decoders, frames, [True] * len(decoders))
 
     def write(
         self, decoders: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
@@ -145,6 +144,15 @@ class WindowedState:
     def num_bytes(self) -> int:
         """Bytes of caches and tails."""
         return 0 if self._live is None else self._live.num_bytes
+
+    @property
+    def waits(self) -> bool:
+        """Whether the end costs anything: what waits was booked when it came."""
+        return False
+
+    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> list[LayerTurn]:
+        """Say what each layer would do with a chunk; rows are booked as they come in."""
+        return Progress(0).turns(plan, num_frames, ended=ended)
 
     def check(self, plan: DepthPlan) -> None:
         """Refuse a plan that the utterance cannot go on with; see `WindowedMachine.check`."""

@@ -1,7 +1,9 @@
 """The encoder chunk by chunk against the forward over whole utterances under the same mask."""
 
+import contextlib
 import dataclasses
 import itertools
+from collections.abc import Generator
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ STRIDES = st.sampled_from([1, 2, 4, 8])
 PLANS = st.tuples(*[STRIDES] * NUM_LAYERS)
 SKIPS = st.tuples(*[st.sampled_from([0, 1, 2, 4, 8])] * NUM_LAYERS).filter(any)
 CHUNKS = st.sampled_from([16, 24, 48])
+LOOK_AHEADS = st.sampled_from([0, 8, 16])
 TOLERANCE = 1e-4
 """Largest difference over the states' standard deviation, which is about 1."""
 
@@ -46,6 +49,16 @@ def opened(samples_S: Tensor, plans: list[DepthPlan], dtype: torch.dtype = torch
     return Stream(samples_S, plans, EncoderState.begin(NUM_LAYERS, dtype))
 
 
+@contextlib.contextmanager
+def looking_ahead(model: Moonshine, frames: int) -> Generator[None]:
+    """Have a model's chunks hear so many frames of the next one."""
+    model.encoder.stack.look_ahead_frames = frames
+    try:
+        yield
+    finally:
+        model.encoder.stack.look_ahead_frames = 0
+
+
 def next_chunk(model: Moonshine, stream: Stream, chunk_frames: int) -> Chunk | None:
     total = int(model.num_frames(torch.tensor(len(stream.samples_S))))
     frames = min(chunk_frames, total - stream.frames)
@@ -60,10 +73,14 @@ def next_chunk(model: Moonshine, stream: Stream, chunk_frames: int) -> Chunk | N
 @torch.inference_mode()
 def streamed(model: Moonshine, streams: list[Stream], chunk_frames: int) -> list[Tensor]:
     encoder = IncrementalEncoder(model.encoder, chunk_frames)
+    for stream in streams:
+        stream.state.progress.look_ahead_frames = model.encoder.stack.look_ahead_frames
     while True:
         due = [(s, c) for s in streams if (c := next_chunk(model, s, chunk_frames)) is not None]
         if not due:
-            return [torch.cat(stream.states_TD) for stream in streams]
+            last = encoder.finish([stream.state for stream in streams])
+            pairs = zip(streams, last, strict=True)
+            return [torch.cat([*stream.states_TD, states_TD]) for stream, states_TD in pairs]
         for chunk in (chunk for _, chunk in due):
             encoder.check(chunk.plan, chunk.state)
         for (stream, _), states_TD in zip(due, encoder.step([c for _, c in due]), strict=True):
@@ -88,29 +105,36 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 
 @settings(max_examples=25)
-@given(plans=st.lists(PLANS, min_size=1, max_size=4), chunk=CHUNKS, length=st.integers(895, 50_000))
+@given(
+    plans=st.lists(PLANS, min_size=1, max_size=4),
+    chunk=CHUNKS,
+    length=st.integers(895, 50_000),
+    ahead=LOOK_AHEADS,
+)
 def test_chunks_at_any_strides_equal_the_whole_under_the_mask(
-    model: Moonshine, plans: list[tuple[int, ...]], chunk: int, length: int
+    model: Moonshine, plans: list[tuple[int, ...]], chunk: int, length: int, ahead: int
 ) -> None:
     along = [DepthPlan(plan) for plan in plans]
     samples_S = noise(length)[0][0]
 
-    (states_TD,) = streamed(model, [opened(samples_S, along)], chunk)
+    with looking_ahead(model, ahead):
+        (states_TD,) = streamed(model, [opened(samples_S, along)], chunk)
 
-    assert difference(states_TD, offline(model, samples_S, along, chunk)) < TOLERANCE
+        assert difference(states_TD, offline(model, samples_S, along, chunk)) < TOLERANCE
 
 
 @settings(max_examples=15)
-@given(plan=SKIPS, chunk=CHUNKS, length=st.integers(895, 50_000))
+@given(plan=SKIPS, chunk=CHUNKS, length=st.integers(895, 50_000), ahead=LOOK_AHEADS)
 def test_chunks_of_a_plan_that_skips_equal_the_whole_under_the_mask(
-    model: Moonshine, plan: tuple[int, ...], chunk: int, length: int
+    model: Moonshine, plan: tuple[int, ...], chunk: int, length: int, ahead: int
 ) -> None:
     along = [DepthPlan(plan)]
     samples_S = noise(length)[0][0]
 
-    (states_TD,) = streamed(model, [opened(samples_S, along)], chunk)
+    with looking_ahead(model, ahead):
+        (states_TD,) = streamed(model, [opened(samples_S, along)], chunk)
 
-    assert difference(states_TD, offline(model, samples_S, along, chunk)) < TOLERANCE
+        assert difference(states_TD, offline(model, samples_S, along, chunk)) < TOLERANCE
 
 
 @settings(max_examples=15)
@@ -118,17 +142,19 @@ def test_chunks_of_a_plan_that_skips_equal_the_whole_under_the_mask(
     plans=st.lists(SKIPS, min_size=2, max_size=4),
     lengths=st.lists(st.integers(895, 40_000), min_size=4, max_size=4),
     chunk=CHUNKS,
+    ahead=LOOK_AHEADS,
 )
 def test_streams_of_any_plans_run_together_as_each_alone(
-    model: Moonshine, plans: list[tuple[int, ...]], lengths: list[int], chunk: int
+    model: Moonshine, plans: list[tuple[int, ...]], lengths: list[int], chunk: int, ahead: int
 ) -> None:
     samples = [noise(length, seed=row)[0][0] for row, length in enumerate(lengths)]
     pairs = [(samples_S, [DepthPlan(p)]) for samples_S, p in zip(samples, plans, strict=False)]
 
-    together = streamed(model, [opened(*pair) for pair in pairs], chunk)
+    with looking_ahead(model, ahead):
+        together = streamed(model, [opened(*pair) for pair in pairs], chunk)
+        alone = [streamed(model, [opened(*pair)], chunk)[0] for pair in pairs]
 
-    for states_TD, pair in zip(together, pairs, strict=True):
-        (alone_TD,) = streamed(model, [opened(*pair)], chunk)
+    for states_TD, alone_TD in zip(together, alone, strict=True):
         assert difference(states_TD, alone_TD) < TOLERANCE
 
 
@@ -218,6 +244,56 @@ def test_a_skipped_layer_keeps_nothing(model: Moonshine) -> None:
     streamed(model, [stream], 24)
 
     assert [store.num_bytes > 0 for store in stream.state.layers] == [True, False, True]
+
+
+@pytest.mark.parametrize("plan", [(1, 1, 1), (1, 2, 4), (8, 0, 1)])
+def test_frames_wait_for_the_look_ahead_and_no_longer(
+    model: Moonshine, plan: tuple[int, ...]
+) -> None:
+    with looking_ahead(model, 8):
+        stream = opened(noise(60_000)[0][0], [DepthPlan(plan)])
+        stream.state.progress.look_ahead_frames = 8
+        encoder, final = IncrementalEncoder(model.encoder, 24), [0]
+        while (chunk := next_chunk(model, stream, 24)) is not None:
+            with torch.inference_mode():
+                final.append(final[-1] + len(encoder.step([chunk])[0]))
+            assert stream.state.num_final_frames == final[-1]
+
+        frames = stream.frames
+        edges = [*range(24, frames, 24), frames]
+        assert final[1:] == [edge - 8 if edge % 24 == 0 else edge for edge in edges]
+
+
+def test_what_a_chunk_holds_back_hears_the_next_one(model: Moonshine) -> None:
+    samples_S = noise(samples_of_frames(48))[0][0]
+    changed_S = samples_S.clone()
+    changed_S[samples_of_frames(24) :] = 0.5
+    with looking_ahead(model, 8):
+        first, second = (
+            offline(model, one, [DepthPlan.full(3)], 24) for one in (samples_S, changed_S)
+        )
+
+    # The three layers answer 3, 6 and 8 frames behind the edge.
+    assert torch.equal(first[:16], second[:16])
+    changed = (first[16:24] - second[16:24]).abs().amax(dim=1)
+    assert bool((changed > 1e-3).all())
+
+
+@pytest.mark.parametrize("ahead", [4, 32])
+def test_a_look_ahead_that_chunks_cannot_have_is_refused(model: Moonshine, ahead: int) -> None:
+    expected = f"multiples of 8 up to a chunk of 24, got {ahead}"
+    with looking_ahead(model, ahead), pytest.raises(PlanInvalid, match=expected):
+        IncrementalEncoder(model.encoder, 24)
+
+
+def test_plans_that_change_inside_a_chunk_have_no_look_ahead(model: Moonshine) -> None:
+    samples_S = noise(40_000)[0][0]
+    schedule = DepthSchedule(((0, DepthPlan((1, 1, 1))), (8, DepthPlan((1, 2, 2)))))
+    with (
+        looking_ahead(model, 8),
+        pytest.raises(PlanInvalid, match=r"chunks of 24 frames, got \[8\]"),
+    ):
+        encode(model, samples_S[None], torch.tensor([40_000]), schedule, 24)
 
 
 def test_later_samples_never_change_earlier_states(model: Moonshine) -> None:

@@ -1,6 +1,7 @@
 """Live utterances on tiny random models: equal to decoding offline under the same mask, and alone."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,18 @@ def offline_tokens(
     return decode_greedy(model.module, encoded, [limit], model.module.config.end_token)[0].tokens
 
 
+@contextlib.contextmanager
+def looking_ahead(model: Recogniser, frames: int) -> Generator[None]:
+    """Have a model's chunks hear so many frames of the next one."""
+    assert isinstance(model.backbone, Moonshine)
+    stack = model.backbone.encoder.stack
+    stack.look_ahead_frames = frames
+    try:
+        yield
+    finally:
+        stack.look_ahead_frames = 0
+
+
 def limit_of(samples: Samples) -> int:
     return 4 + int(6.5 * len(samples) / RATE_HZ)
 
@@ -98,18 +111,20 @@ def limit_of(samples: Samples) -> int:
     chunk=st.sampled_from([16, 24, 48]),
     length=st.integers(500, 30_000),
     cuts=st.lists(st.integers(0, 30_000), max_size=4),
+    ahead=st.sampled_from([0, 8, 16]),
 )
 def test_finals_are_those_of_an_offline_decode_under_the_mask(
-    model: Recogniser, plan: tuple[int, ...], chunk: int, length: int, cuts: list[int]
+    model: Recogniser, plan: tuple[int, ...], chunk: int, length: int, cuts: list[int], ahead: int
 ) -> None:
     samples, depth = speech(length), DepthPlan(plan)
 
-    utterance, _ = pushed(live(model, chunk=chunk), samples, [depth], cuts)
+    with looking_ahead(model, ahead):
+        utterance, _ = pushed(live(model, chunk=chunk), samples, [depth], cuts)
 
-    schedule = DepthSchedule.constant(depth)
-    assert tokens_of(utterance) == offline_tokens(
-        model, samples, schedule, chunk, limit_of(samples)
-    )
+        schedule = DepthSchedule.constant(depth)
+        assert tokens_of(utterance) == offline_tokens(
+            model, samples, schedule, chunk, limit_of(samples)
+        )
 
 
 @settings(max_examples=4)
@@ -284,12 +299,18 @@ def counted(run: Callable[[], LiveResult]) -> tuple[int, LiveResult]:
     return counter.get_total_flops(), result
 
 
+@pytest.fixture(params=[0, 8], ids=["no look-ahead", "look-ahead"])
+def ahead(request: pytest.FixtureRequest, model: Recogniser) -> Generator[Recogniser]:
+    with looking_ahead(model, request.param):
+        yield model
+
+
 @pytest.mark.parametrize("reuse", [True, False])
 @pytest.mark.parametrize(
     "plans", [["1,1,1"], ["2,4,8"], ["1,0,2"], ["1,2,4", "8,1,2", "1,1,1"]], ids=str
 )
-def test_every_step_costs_what_is_counted(model: Recogniser, plans: list[str], reuse: bool) -> None:
-    runner = live(model, EAGER, reuse=reuse)
+def test_every_step_costs_what_is_counted(ahead: Recogniser, plans: list[str], reuse: bool) -> None:
+    runner = live(ahead, EAGER, reuse=reuse)
     utterance, samples = runner.open_utterance(), speech(24_000)
     depths = [DepthPlan.parse(plan) for plan in plans]
 

@@ -1,5 +1,6 @@
 """The chunk-by-chunk encoder on ONNX Runtime against torch's forward under the same mask."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,10 @@ from service.engine.onnx.live_encoder import (
     PRIOR_POSITIONS,
     PRIOR_VARIANCE,
     Chunk,
-    EncoderState,
     LiveEncoder,
     samples_of_frames,
 )
+from service.engine.onnx.live_state import EncoderState
 from service.engine.onnx.processor import Numerics
 from service.engine.onnx.recogniser import OnnxRecogniser
 from tests.numerics.backbones import NUM_LAYERS
@@ -41,13 +42,16 @@ class Models:
         assert isinstance(module, Moonshine)
         self.module = module
 
-    def live(self, numerics: Numerics = "float32") -> LiveEncoder:
+    def live(self, numerics: Numerics = "float32", ahead: int = 0) -> LiveEncoder:
         checkpoint = open_checkpoint(str(self.folder))
+        sizes = dataclasses.replace(checkpoint.sizes, look_ahead_frames=ahead)
+        checkpoint = dataclasses.replace(checkpoint, sizes=sizes)
         loaded = OnnxRecogniser(checkpoint, self.root / "cache", numerics, num_threads=1)
         return LiveEncoder(loaded.encoder, CHUNK)
 
     @torch.inference_mode()
-    def offline(self, samples: Samples, plans: Sequence[DepthPlan]) -> Samples:
+    def offline(self, samples: Samples, plans: Sequence[DepthPlan], ahead: int = 0) -> Samples:
+        self.module.encoder.stack.look_ahead_frames = ahead
         schedule = DepthSchedule(tuple((CHUNK * i, plan) for i, plan in enumerate(plans)))
         encoded = self.module.encode(
             torch.from_numpy(samples)[None], torch.tensor([len(samples)]), schedule, CHUNK
@@ -69,6 +73,11 @@ def live(models: Models) -> LiveEncoder:
     return models.live()
 
 
+@pytest.fixture(scope="module")
+def ahead(models: Models) -> LiveEncoder:
+    return models.live(ahead=8)
+
+
 def chunks_of(samples: Samples, num_frames: int) -> list[Samples]:
     """Cut an utterance into what each chunk needs; the last one may be short."""
     ends = [*range(CHUNK, num_frames, CHUNK), num_frames]
@@ -85,9 +94,10 @@ def run_alone(live: LiveEncoder, samples: Samples, plans: Sequence[DepthPlan]) -
     num_frames = (len(samples) - samples_of_frames(1)) // 384 + 1
     parts = chunks_of(samples, num_frames)
     assert len(parts) == len(plans)
-    return [
+    found = [
         live.step([Chunk(state, part, plan)])[0] for part, plan in zip(parts, plans, strict=True)
     ]
+    return [*found, *live.finish([state])]
 
 
 @settings(max_examples=25, deadline=None)
@@ -108,6 +118,36 @@ def test_frames_are_those_of_the_whole_utterance_whatever_the_strides_do(
     np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    num_frames=st.integers(1, 100),
+    strides=st.lists(st.tuples(*[st.sampled_from(STRIDES)] * NUM_LAYERS), min_size=5, max_size=5),
+)
+def test_with_a_look_ahead_they_are_those_under_its_mask(
+    models: Models, ahead: LiveEncoder, num_frames: int, strides: list[tuple[int, ...]]
+) -> None:
+    samples = utterance(num_frames)
+    plans = [DepthPlan(one) for one in strides[: -(-num_frames // CHUNK)]]
+
+    found = models.normed(run_alone(ahead, samples, plans))
+
+    expected = models.offline(samples, plans, ahead=8)
+    assert len(found) == num_frames
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("plan", ["0,1,2", "1,0,0", "0,0,8"])
+def test_with_a_look_ahead_skipped_layers_are_those_under_its_mask(
+    models: Models, ahead: LiveEncoder, plan: str
+) -> None:
+    samples, plans = utterance(60), [DepthPlan.parse(plan)] * 3
+
+    found = models.normed(run_alone(ahead, samples, plans))
+
+    expected = models.offline(samples, plans, ahead=8)
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("plan", ["0,1,2", "1,0,0", "0,0,8"])
 def test_skipped_layers_are_those_of_the_whole_utterance(
     models: Models, live: LiveEncoder, plan: str
@@ -120,9 +160,12 @@ def test_skipped_layers_are_those_of_the_whole_utterance(
     np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("ahead", [0, 8])
 @pytest.mark.parametrize("numerics", ["float32", "int8"])
-def test_a_stream_is_the_same_whoever_is_beside_it(models: Models, numerics: Numerics) -> None:
-    live = models.live(numerics)
+def test_a_stream_is_the_same_whoever_is_beside_it(
+    models: Models, numerics: Numerics, ahead: int
+) -> None:
+    live = models.live(numerics, ahead)
     sets = [("1,1,1", 48, 0), ("4,2,8", 48, 5), ("0,1,2", 48, 9)]
     streams = [
         (DepthPlan.parse(p), utterance(n, seed) * 3**s) for s, (p, n, seed) in enumerate(sets)
@@ -136,6 +179,8 @@ def test_a_stream_is_the_same_whoever_is_beside_it(models: Models, numerics: Num
         ]
         for found, x_TD in zip(together, live.step(due), strict=True):
             found.append(x_TD)
+    for found, x_TD in zip(together, live.finish(states), strict=True):
+        found.append(x_TD)
 
     for (plan, samples), found in zip(streams, together, strict=True):
         alone = run_alone(live, samples, [plan] * 2)

@@ -57,6 +57,7 @@ class Sizes:
     bypass_rank: int
     start_token: int
     end_token: int
+    look_ahead_frames: int = 0
 
     @property
     def head_dim(self) -> int:
@@ -227,7 +228,8 @@ def open_checkpoint(name: str) -> CheckpointFolder:
     if config.get("exits"):
         raise CheckpointError("expected a model without exits for this engine, got one with them")
     try:
-        sizes = Sizes(**{field: int(config[field]) for field in Sizes.__slots__})
+        known = {"look_ahead_frames": 0, **config}  # older checkpoints say nothing of it
+        sizes = Sizes(**{field: int(known[field]) for field in Sizes.__slots__})
         digest = str(config["sha256"])
         plans = _read_json(folder / "plans.json")
         catalogue = replace(

@@ -221,10 +221,30 @@ class Encoder:
             stride_index_G: index into `STRIDES` of each row's stride.
             attend: mixes values for queries; knows whose rows are whose.
         """
+        parts = self.hear_rows(layer, x_GD, half_position_G, stride_index_G)
+        return self.answer_rows(layer, x_GD, attend(*parts), stride_index_G)
+
+    def hear_rows(
+        self,
+        layer: int,
+        x_GD: Floats,
+        half_position_G: npt.NDArray[np.int64],
+        stride_index_G: npt.NDArray[np.int64],
+    ) -> Sequence[Floats]:
+        """Give queries, keys and values of rows, (G, D) each; the first half of `run_rows`."""
         cos_GR, sin_GR = self._rotary(half_position_G)
         rows = {"x": x_GD, "stride_index": stride_index_G, "cos": cos_GR, "sin": sin_GR}
-        parts = self._layer_in[layer].tiled_all(rows, {"place": self._place}, TILE_ROWS)
-        rows = {"x": x_GD, "mixed": attend(*parts), "stride_index": stride_index_G}
+        return self._layer_in[layer].tiled_all(rows, {"place": self._place}, TILE_ROWS)
+
+    def answer_rows(
+        self,
+        layer: int,
+        x_GD: Floats,
+        mixed_GD: Floats,
+        stride_index_G: npt.NDArray[np.int64],
+    ) -> Floats:
+        """Run the rest of one layer over rows whose queries have been answered."""
+        rows = {"x": x_GD, "mixed": mixed_GD, "stride_index": stride_index_G}
         return self._layer_out[layer].tiled(rows, {}, TILE_ROWS)
 
     def attended(self, query_GD: Floats, key_1LD: Floats, value_1LD: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """Live utterances on ONNX Runtime, as `model_store.registry.live` has them on torch."""
 
 from collections.abc import Sequence
+from operator import add
 
 from model_store.decoding.live import LiveModel, LiveTranscript
 from model_store.decoding.live_runner import CHUNK_FRAMES, LiveParts, LiveRunner
@@ -11,7 +12,8 @@ from model_store.flops import LiveCosts
 from model_store.text.agreement import CommitRule
 from service.engine.onnx.checkpoint import FRAME_SAMPLES, RECEPTIVE_SAMPLES, Floats
 from service.engine.onnx.live_decoder import DecoderState, LiveDecoder
-from service.engine.onnx.live_encoder import Chunk, EncoderState, LiveEncoder
+from service.engine.onnx.live_encoder import Chunk, LiveEncoder
+from service.engine.onnx.live_state import EncoderState
 from service.engine.onnx.recogniser import OnnxRecogniser
 
 
@@ -62,9 +64,9 @@ class OnnxMachine:
     def complete(
         self, encoders: Sequence[EncoderState], decoders: Sequence[DecoderState]
     ) -> list[int]:
-        """Complete the last group of frames of each stream; none waits in its encoder."""
-        del encoders
-        return self._decoder.complete(decoders)
+        """Give on what waits in each stream's encoder, and complete its last group of frames."""
+        waited = self._decoder.hear(decoders, self._encoder.finish(encoders))
+        return list(map(add, waited, self._decoder.complete(decoders)))
 
     def write(
         self, decoders: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
@@ -100,6 +102,7 @@ def create_live_runner(
         framing=Framing(FRAME_SAMPLES, RECEPTIVE_SAMPLES),
         chunk_frames=chunk_frames,
         num_layers=sizes.encoder_layers,
+        look_ahead_frames=sizes.look_ahead_frames,
         reader=TranscriptReader(
             recogniser.tokenizer,
             recogniser.heads,

@@ -10,12 +10,22 @@ G = rows of one layer, L = rows in a cache, D = channels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from model_store.depth import MAX_STRIDE, STRIDES, DepthPlan
+from model_store.depth import (
+    MAX_STRIDE,
+    STRIDES,
+    DepthPlan,
+    LayerTurn,
+    Progress,
+    Segment,
+    check_look_ahead,
+    num_rows,
+)
 from model_store.errors import PlanInvalid
 from service.engine.onnx.checkpoint import (
     CONV_STRIDES,
@@ -25,8 +35,8 @@ from service.engine.onnx.checkpoint import (
     Floats,
 )
 from service.engine.onnx.elastic import give_back, pooled
-from service.engine.onnx.encoder import EPSILON, Encoder
-from service.engine.onnx.rooms import widened
+from service.engine.onnx.encoder import EPSILON, Encoder, StridedWeights
+from service.engine.onnx.live_state import EncoderState, FrontEndState, LayerState
 
 PRIOR_POSITIONS = 125
 """Weight of the running norm's prior, in positions of 4 ms: half a second."""
@@ -34,92 +44,10 @@ PRIOR_POSITIONS = 125
 PRIOR_VARIANCE = 0.0038
 """Variance of the first convolution's output over speech; its mean is near 0."""
 
-BLOCK_ROWS = 64
-"""Rows that a cache grows by."""
-
 
 def samples_of_frames(num_frames: int) -> int:
     """Samples that this many frames from the start read."""
     return FRAME_SAMPLES * (num_frames - 1) + RECEPTIVE_SAMPLES if num_frames else 0
-
-
-class RowStore:
-    """Keys and values of one layer of one stream, in room that grows by blocks; (2, L, D)."""
-
-    def __init__(self, dim: int) -> None:
-        self._room = np.zeros((2, 0, dim), np.float32)
-        self.num_rows = 0
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the room, whether used or not."""
-        return self._room.nbytes
-
-    def append(self, key_GD: Floats, value_GD: Floats) -> None:
-        """Add rows behind the last one."""
-        end = self.num_rows + len(key_GD)
-        missing = end - self._room.shape[1]
-        if missing > 0:
-            rows = -(-missing // BLOCK_ROWS) * BLOCK_ROWS
-            self._room = widened(self._room, 1, rows)
-        self._room[0, self.num_rows : end] = key_GD
-        self._room[1, self.num_rows : end] = value_GD
-        self.num_rows = end
-
-    def read(self) -> tuple[Floats, Floats]:
-        """Give keys and values of all rows where they lie, (1, L, D) each."""
-        return self._room[:1, : self.num_rows], self._room[1:, : self.num_rows]
-
-
-@dataclass(slots=True)
-class FrontEndState:
-    """What one stream's front end keeps between two chunks.
-
-    Args:
-        samples_S: that the first convolution reads again.
-        first_ND, mean_N1, rate_N1: its outputs that the second reads again, and their norm's.
-        seen, total, square: positions so far, sums of their means and mean squares.
-    """
-
-    num_frames: int = 0
-    samples_S: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
-    first_ND: Floats | None = None
-    mean_N1: Floats | None = None
-    rate_N1: Floats | None = None
-    seen: int = 0
-    total: float = 0.0
-    square: float = 0.0
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the tails."""
-        tails = (self.samples_S, self.first_ND, self.mean_N1, self.rate_N1)
-        return sum(tail.nbytes for tail in tails if tail is not None)
-
-
-@dataclass(slots=True)
-class EncoderState:
-    """What one stream's encoder keeps.
-
-    Args:
-        front_end: tails and sums.
-        layers: keys and values; empty for a skipped layer.
-        skipped: which layers the utterance's plans skip; None before its first chunk.
-    """
-
-    front_end: FrontEndState
-    layers: list[RowStore]
-    skipped: tuple[bool, ...] | None = None
-
-    @property
-    def num_final_frames(self) -> int:
-        """Frames that no later audio changes: all that were made."""
-        return self.front_end.num_frames
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of caches and tails."""
-        return self.front_end.num_bytes + sum(store.num_bytes for store in self.layers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,19 +70,20 @@ class LiveEncoder:
 
     Args:
         encoder: the model's graphs.
-        chunk_frames: of a whole chunk; the last one of an utterance may have fewer.
+        chunk_frames: of a whole chunk; one with fewer is its utterance's last.
     """
 
     def __init__(self, encoder: Encoder, chunk_frames: int) -> None:
         assert chunk_frames % MAX_STRIDE == 0, "expected whole groups of every stride in a chunk"
+        check_look_ahead(encoder.sizes.look_ahead_frames, chunk_frames)
         self._encoder = encoder
         self._sizes = encoder.sizes
         self.chunk_frames = chunk_frames
 
     def open(self) -> EncoderState:
         """Begin an utterance."""
-        layers = [RowStore(self._sizes.dim) for _ in range(self._sizes.encoder_layers)]
-        return EncoderState(FrontEndState(), layers)
+        layers = [LayerState(self._sizes.dim) for _ in range(self._sizes.encoder_layers)]
+        return EncoderState(FrontEndState(), layers, Progress(self._sizes.look_ahead_frames))
 
     def check(self, plan: DepthPlan, state: EncoderState) -> None:
         """Refuse a plan that this utterance cannot go on with.
@@ -164,7 +93,8 @@ class LiveEncoder:
                 utterance's chunks so far.
         """
         self._encoder.check(plan)
-        if state.skipped not in {None, _skipped(plan)}:
+        before = state.progress.plan
+        if before is not None and _skipped(before) != _skipped(plan):
             raise PlanInvalid(
                 f"expected a plan that skips what the utterance's first one does, got {str(plan)!r}"
             )
@@ -173,14 +103,45 @@ class LiveEncoder:
         """Encode, in the order given; every plan has passed `check`.
 
         Returns:
-            x_TD of each chunk's frames, before the final norm.
+            x_TD of the frames of each stream that became final, before the final norm.
         """
-        first_frames = [chunk.state.front_end.num_frames for chunk in chunks]
         frames = [self._advance(chunk.state.front_end, chunk.samples_S) for chunk in chunks]
-        for chunk in chunks:
-            chunk.state.skipped = _skipped(chunk.plan)
-        for layer in range(self._sizes.encoder_layers):
-            self._layer(layer, chunks, frames, first_frames)
+        turns = [
+            chunk.state.progress.advance(chunk.plan, len(x_TD), ended=len(x_TD) < self.chunk_frames)
+            for chunk, x_TD in zip(chunks, frames, strict=True)
+        ]
+        return self._run([chunk.state for chunk in chunks], turns, frames)
+
+    def finish(self, states: Sequence[EncoderState]) -> list[Floats]:
+        """Give the frames that still wait, x_TD of each stream: none unless its last chunk was whole."""
+        nothing_TD = np.zeros((0, self._sizes.dim), np.float32)
+        given = [nothing_TD] * len(states)
+        places = [place for place, state in enumerate(states) if state.progress.waits]
+        waiting = [states[place] for place in places]
+        turns = [state.progress.finish() for state in waiting]
+        made = self._run(waiting, turns, [nothing_TD] * len(waiting))
+        for place, x_TD in zip(places, made, strict=True):
+            given[place] = x_TD
+        return given
+
+    def _run(
+        self,
+        states: Sequence[EncoderState],
+        turns: Sequence[Sequence[LayerTurn]],
+        frames: list[Floats],
+    ) -> list[Floats]:
+        """Run all layers over frames that follow what each has; give what the last one gives on."""
+        for layer in range(self._sizes.encoder_layers if states else 0):
+            weights = self._encoder.strided[layer]
+            sides = [
+                _Side(state.layers[layer], turn[layer], x_TD)
+                for state, turn, x_TD in zip(states, turns, frames, strict=True)
+            ]
+            running = [side for side in sides if side.runs]
+            self._hear(layer, weights, [side for side in running if side.turn.heard])
+            self._answer(layer, weights, [side for side in running if side.turn.answered])
+            frames = [side.give_on() for side in sides]
+            self._bypass(layer, [p for p, side in enumerate(sides) if not side.runs], frames)
         return frames
 
     def _advance(self, state: FrontEndState, new_S: Floats) -> Floats:
@@ -220,49 +181,33 @@ class LiveEncoder:
         rate_N = (variance_N + EPSILON) ** -0.5
         return y_ND, mean_N[:, None].astype(np.float32), rate_N[:, None].astype(np.float32)
 
-    def _layer(
-        self,
-        layer: int,
-        chunks: Sequence[Chunk],
-        frames: list[Floats],
-        first_frames: Sequence[int],
-    ) -> None:
-        """Run one layer over all chunks, in place."""
-        running = [place for place, chunk in enumerate(chunks) if chunk.plan.strides[layer]]
-        skipping = [place for place, chunk in enumerate(chunks) if not chunk.plan.strides[layer]]
-        self._bypass(layer, skipping, frames)
-        if not running:
+    def _hear(self, layer: int, weights: StridedWeights, sides: "Sequence[_Side]") -> None:
+        """Have one layer hear what came in, the rows of all streams side by side."""
+        if not sides:
             return
-        strides = [chunks[place].plan.strides[layer] for place in running]
-        weights = self._encoder.strided[layer]
-        rows = [
-            frames[place] if stride == 1 else pooled(frames[place], weights.pool_RD[stride])
-            for place, stride in zip(running, strides, strict=True)
-        ]
-        half = [
-            2 * first_frames[place] + (stride - 1) + 2 * stride * np.arange(len(part))
-            for place, stride, part in zip(running, strides, rows, strict=True)
-        ]
+        rows = [side.heard_rows(weights) for side in sides]
         bounds = np.cumsum([0, *map(len, rows)]).tolist()
-        index_G = np.repeat([STRIDES.index(stride) for stride in strides], np.diff(bounds))
-        stores = [chunks[place].state.layers[layer] for place in running]
+        half_G = np.concatenate([_half_positions(side.turn.heard) for side in sides])
+        index_G = np.concatenate([_stride_index(side.turn.heard) for side in sides])
+        heard = self._encoder.hear_rows(layer, np.concatenate(rows), half_G, index_G)
+        for side, rows_GD, (start, end) in zip(sides, rows, pairwise(bounds), strict=True):
+            side.hear(rows_GD, *(part[start:end] for part in heard))
 
-        def attend(query_GD: Floats, key_GD: Floats, value_GD: Floats) -> Floats:
-            mixed_GD = np.empty_like(query_GD)
-            for (start, end), store in zip(pairwise(bounds), stores, strict=True):
-                store.append(key_GD[start:end], value_GD[start:end])
-                # All of a chunk sees all of the chunk and all before it, so nothing is masked.
-                mixed_GD[start:end] = self._encoder.attended(query_GD[start:end], *store.read())
-            return mixed_GD
-
-        rows_GD = np.concatenate(rows)
-        made_GD = self._encoder.run_rows(layer, rows_GD, np.concatenate(half), index_G, attend)
-        for (start, end), place, stride in zip(pairwise(bounds), running, strides, strict=True):
-            if stride == 1:
-                frames[place] = made_GD[start:end]
-                continue
-            change_GD = made_GD[start:end] - rows_GD[start:end]
-            give_back(frames[place], change_GD, weights.give_RD[stride])
+    def _answer(self, layer: int, weights: StridedWeights, sides: "Sequence[_Side]") -> None:
+        """Have one layer answer for what was heard."""
+        if not sides:
+            return
+        asking = [side.ask() for side in sides]
+        bounds = np.cumsum([0, *(len(rows_GD) for rows_GD, _ in asking)]).tolist()
+        rows_GD = np.concatenate([rows_GD for rows_GD, _ in asking])
+        mixed_GD = np.empty_like(rows_GD)
+        for side, (_, query_GD), (start, end) in zip(sides, asking, pairwise(bounds), strict=True):
+            # All that is heard was said by the time the rows answer, so nothing is masked.
+            mixed_GD[start:end] = self._encoder.attended(query_GD, *side.state.store.read())
+        index_G = np.concatenate([_stride_index(side.turn.answered) for side in sides])
+        made_GD = self._encoder.answer_rows(layer, rows_GD, mixed_GD, index_G)
+        for side, (start, end) in zip(sides, pairwise(bounds), strict=True):
+            side.change(weights, rows_GD[start:end], made_GD[start:end])
 
     def _bypass(self, layer: int, skipping: Sequence[int], frames: list[Floats]) -> None:
         if not (skipping and self._sizes.bypass_rank):
@@ -271,6 +216,79 @@ class LiveEncoder:
         made_TD = self._encoder.bypassed(layer, np.concatenate([frames[p] for p in skipping]))
         for place, (start, end) in zip(skipping, pairwise(bounds), strict=True):
             frames[place] = made_TD[start:end]
+
+
+class _Side:
+    """One stream's share of one layer's turn.
+
+    Args:
+        state: what the layer keeps of the stream.
+        turn: what it hears and answers.
+        new_TD: frames that come in.
+    """
+
+    def __init__(self, state: LayerState, turn: LayerTurn, new_TD: Floats) -> None:
+        self.state = state
+        self.turn = turn
+        self.runs = any(part.stride for part in (*turn.heard, *turn.answered))
+        self._frames_TD = _joined(state.frames_TD, new_TD)
+
+    def heard_rows(self, weights: StridedWeights) -> Floats:
+        """Give the rows that are heard, (G, D)."""
+        first = self.turn.first_frame
+        rows: list[Floats] = []
+        for part in self.turn.heard:
+            x_ND = self._frames_TD[part.start_frame - first : part.end_frame - first]
+            rows.append(x_ND if part.stride == 1 else pooled(x_ND, weights.pool_RD[part.stride]))
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def hear(self, rows_GD: Floats, query_GD: Floats, key_GD: Floats, value_GD: Floats) -> None:
+        """Keep what rows say, and what they ask until it is answered."""
+        self.state.store.append(key_GD, value_GD)
+        self.state.rows_GD = _joined(self.state.rows_GD, rows_GD)
+        self.state.query_GD = _joined(self.state.query_GD, query_GD)
+
+    def ask(self) -> tuple[Floats, Floats]:
+        """Give the rows that are answered, and what they ask."""
+        state, count = self.state, num_rows(self.turn.answered)
+        rows_GD, query_GD = state.rows_GD[:count], state.query_GD[:count]
+        # Copies, so that what waits does not keep its whole chunk alive.
+        state.rows_GD, state.query_GD = state.rows_GD[count:].copy(), state.query_GD[count:].copy()
+        return rows_GD, query_GD
+
+    def change(self, weights: StridedWeights, rows_GD: Floats, made_GD: Floats) -> None:
+        """Take what became of the rows that are answered."""
+        first, row = self.turn.first_frame, 0
+        for part in self.turn.answered:
+            x_ND = self._frames_TD[part.start_frame - first : part.end_frame - first]
+            rows = slice(row, row + num_rows([part]))
+            row = rows.stop
+            if part.stride == 1:
+                x_ND[:] = made_GD[rows]
+            else:
+                give_back(x_ND, made_GD[rows] - rows_GD[rows], weights.give_RD[part.stride])
+
+    def give_on(self) -> Floats:
+        """Give the frames that are answered, and keep the others."""
+        count = self.turn.num_answered
+        self.state.frames_TD = self._frames_TD[count:].copy()
+        return self._frames_TD[:count]
+
+
+def _joined(before: Floats, new: Floats) -> Floats:
+    return np.concatenate([before, new]) if len(before) else new
+
+
+def _half_positions(parts: Sequence[Segment]) -> npt.NDArray[np.int64]:
+    """Give the middle of each row's group, in halves of a frame."""
+    return np.concatenate(
+        [2 * np.arange(p.start_frame, p.end_frame, p.stride) + p.stride - 1 for p in parts]
+    )
+
+
+def _stride_index(parts: Sequence[Segment]) -> npt.NDArray[np.int64]:
+    """Give the index into `STRIDES` of each row's stride."""
+    return np.repeat([STRIDES.index(p.stride) for p in parts], [num_rows([p]) for p in parts])
 
 
 def _skipped(plan: DepthPlan) -> tuple[bool, ...]:
