@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from model_store.decoding.live import DecoderCall
-from model_store.depth import DepthPlan, DepthSchedule, LayerTurn, Progress, num_rows
+from model_store.depth import DepthPlan, DepthSchedule, LayerTurn, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def turn_flops(sizes: ModelSizes, turns: Sequence[LayerTurn], cached_rows: Seque
         if turn.skipped:
             total += turn.num_answered * 2 * sizes.dim * sizes.bypass_rank
             continue
-        heard, answered = num_rows(turn.heard), num_rows(turn.answered)
+        heard, answered = turn.heard_rows, turn.answered_rows
         total += heard * hearing
         total += answered * (answering + 2 * (before + heard) * attention_dim)
     return 2 * total

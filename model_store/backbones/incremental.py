@@ -151,7 +151,7 @@ class EncoderState:
         """Whether frames wait for the next chunk."""
         return self.progress.waits
 
-    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> list[LayerTurn]:
+    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> Sequence[LayerTurn]:
         """Say what each layer would do with a chunk, or with the end; see `depth.Progress`."""
         return self.progress.turns(plan, num_frames, ended=ended)
 
@@ -288,7 +288,7 @@ class _Side:
         self, layer: ElasticLayer, state: LayerState, turn: LayerTurn, new_TD: Tensor
     ) -> None:
         self.turn = turn
-        self.runs = any(part.stride for part in (*turn.heard, *turn.answered))
+        self.runs = not turn.skipped
         self._layer = layer
         self._state = state
         self._frames_TD = _joined(state.frames_TD, new_TD)
@@ -315,7 +315,7 @@ class _Side:
 
     def ask(self) -> tuple[Tensor, Tensor]:
         """Give the rows that are answered, and what they hear: everything that was heard by now."""
-        state, count = self._state, num_rows(self.turn.answered)
+        state, count = self._state, self.turn.answered_rows
         assert state.rows_GD is not None, "what answers has heard"
         assert state.query_HGK is not None, "rows and queries are kept together"
         rows_GD, query_HGK = state.rows_GD[:count], state.query_HGK[:, :count]

@@ -13,7 +13,8 @@ for all of its chunk, so that a chunk's last frames hear nothing of what follows
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from model_store.depth.plan import MAX_STRIDE, DepthPlan, DepthSchedule, Segment
 from model_store.errors import PlanInvalid
@@ -53,7 +54,7 @@ def check_look_ahead(
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LayerTurn:
     """What one layer of one utterance does in a step, in frames from the utterance's start.
 
@@ -67,20 +68,30 @@ class LayerTurn:
     heard: tuple[Segment, ...]
     answered: tuple[Segment, ...]
 
-    @property
+    @cached_property
     def stride(self) -> int:
         """Of the frames that came last; 1 where the layer is skipped."""
         return max([1, *(part.stride for part in (*self.heard, *self.answered)[-1:])])
 
-    @property
+    @cached_property
     def skipped(self) -> bool:
         """Whether the layer runs over nothing."""
         return not any(part.stride for part in (*self.heard, *self.answered))
 
-    @property
+    @cached_property
     def num_answered(self) -> int:
         """Frames that are given on."""
         return sum(part.end_frame - part.start_frame for part in self.answered)
+
+    @cached_property
+    def heard_rows(self) -> int:
+        """Rows of what is heard."""
+        return num_rows(self.heard)
+
+    @cached_property
+    def answered_rows(self) -> int:
+        """Rows of what is answered."""
+        return num_rows(self.answered)
 
 
 @dataclass(slots=True)
@@ -91,39 +102,48 @@ class Progress:
         look_ahead_frames: see `frames_behind`.
         edge: frames that the front end gave.
         plan: of the chunk before; None at first.
-        heard, answered: by layer, frames.
+        ended: nothing waits any longer.
     """
 
     look_ahead_frames: int
     edge: int = 0
     plan: DepthPlan | None = None
-    heard: list[int] = field(default_factory=list[int])
-    answered: list[int] = field(default_factory=list[int])
+    ended: bool = False
 
     @classmethod
     def at(cls, plan: DepthPlan, edge: int, look_ahead_frames: int) -> "Progress":
         """Give where an utterance is after whole chunks at one plan, `edge` frames in all."""
-        progress = cls(look_ahead_frames)
-        if edge:
-            progress.advance(plan, edge, ended=False)
-        return progress
+        return cls(look_ahead_frames, edge, plan if edge else None)
+
+    @property
+    def heard(self) -> list[int]:
+        """Frames that each layer has heard; none before the first chunk."""
+        return [] if self.plan is None else _reached(self._waiting, self.edge, self.plan)[0]
+
+    @property
+    def answered(self) -> list[int]:
+        """Frames that each layer has given on; none before the first chunk."""
+        return [] if self.plan is None else _reached(self._waiting, self.edge, self.plan)[1]
 
     @property
     def num_final_frames(self) -> int:
         """Frames that the whole encoder has given on."""
-        return self.answered[-1] if self.answered else 0
+        return max(0, self.edge - self._waiting)
 
     @property
     def waits(self) -> bool:
         """Whether frames wait for what comes next."""
         return self.num_final_frames < self.edge
 
-    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> list[LayerTurn]:
-        """Give what `advance` would, and stay."""
-        lists = {"heard": [*self.heard], "answered": [*self.answered]}
-        return replace(self, **lists).advance(plan, num_frames, ended=ended)
+    @property
+    def _waiting(self) -> int:
+        return 0 if self.ended else self.look_ahead_frames
 
-    def advance(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> list[LayerTurn]:
+    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> tuple[LayerTurn, ...]:
+        """Give what `advance` would, and stay."""
+        return _turns(self._waiting, self.edge, self.plan or plan, plan, num_frames, ended=ended)
+
+    def advance(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> tuple[LayerTurn, ...]:
         """Take a chunk in; give each layer's turn.
 
         Args:
@@ -131,36 +151,49 @@ class Progress:
             num_frames: of the chunk, a whole one unless the utterance has ended.
             ended: nothing follows, so that nothing waits any longer.
         """
-        before, edge = self.plan or plan, self.edge + num_frames
-        heard = self.heard or [0] * plan.num_layers
-        answered = self.answered or [0] * plan.num_layers
-        look_ahead = 0 if ended else self.look_ahead_frames
-        behind = frames_behind(plan, look_ahead) if look_ahead else (0,) * (plan.num_layers + 1)
-        turns: list[LayerTurn] = []
-        for layer, (old, stride) in enumerate(zip(before.strides, plan.strides, strict=True)):
-            heard_end, answered_end = edge - behind[layer], edge - behind[layer + 1]
-            if not ended and stride:
-                heard_end -= heard_end % stride
-            spans = (heard[layer], heard_end), (answered[layer], answered_end)
-            parts = [self._parts(span, old, stride) for span in spans]
-            turns.append(LayerTurn(answered[layer], *parts))
-            heard[layer], answered[layer] = heard_end, answered_end
-        self.edge, self.plan, self.heard, self.answered = edge, plan, heard, answered
+        turns = self.turns(plan, num_frames, ended=ended)
+        self.edge, self.plan, self.ended = self.edge + num_frames, plan, ended
         return turns
 
-    def finish(self) -> list[LayerTurn]:
+    def finish(self) -> tuple[LayerTurn, ...]:
         """End the utterance; give each layer's turn over what waits."""
         assert self.plan is not None, "expected an utterance that had a chunk"
         return self.advance(self.plan, 0, ended=True)
 
-    def _parts(self, span: tuple[int, int], old: int, stride: int) -> tuple[Segment, ...]:
-        """Divide a span where the chunk's plan begins; what is before it has the one before."""
-        start, end = span
-        parts = (
-            Segment(start, min(end, self.edge), old),
-            Segment(max(start, self.edge), end, stride),
-        )
-        return tuple(part for part in parts if part.end_frame > part.start_frame)
+
+def _reached(waiting: int, edge: int, plan: DepthPlan) -> tuple[list[int], list[int]]:
+    """Give how far layers have heard, and answered, once a chunk at a plan has ended at an edge."""
+    if not edge:
+        return [0] * plan.num_layers, [0] * plan.num_layers
+    behind = frames_behind(plan, waiting)
+    heard = [
+        edge - frames if not waiting or not stride else (edge - frames) // stride * stride
+        for frames, stride in zip(behind[:-1], plan.strides, strict=True)
+    ]
+    answered = [edge - frames if waiting else edge for frames in behind[1:]]
+    return heard, answered
+
+
+@lru_cache(maxsize=4096)
+def _turns(
+    waiting: int, edge: int, before: DepthPlan, plan: DepthPlan, num_frames: int, *, ended: bool
+) -> tuple[LayerTurn, ...]:
+    """Give the turns of all utterances that are here; kept, since streams ask the same again and again."""
+    heard, answered = _reached(waiting, edge, before)
+    new_edge = edge + num_frames
+    heard_end, answered_end = _reached(0 if ended else waiting, new_edge, plan)
+    turns: list[LayerTurn] = []
+    for layer, strides in enumerate(zip(before.strides, plan.strides, strict=True)):
+        spans = (heard[layer], heard_end[layer]), (answered[layer], answered_end[layer])
+        parts = [_parts(start, end, edge, *strides) for start, end in spans]
+        turns.append(LayerTurn(answered[layer], *parts))
+    return tuple(turns)
+
+
+def _parts(start: int, end: int, edge: int, old: int, stride: int) -> tuple[Segment, ...]:
+    """Divide a span where the chunk's plan begins; what is before it has the one before."""
+    parts = (Segment(start, min(end, edge), old), Segment(max(start, edge), end, stride))
+    return tuple(part for part in parts if part.end_frame > part.start_frame)
 
 
 def num_rows(parts: Iterable[Segment]) -> int:

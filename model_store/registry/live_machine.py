@@ -150,7 +150,7 @@ class WindowedState:
         """Whether the end costs anything: what waits was booked when it came."""
         return False
 
-    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> list[LayerTurn]:
+    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> Sequence[LayerTurn]:
         """Say what each layer would do with a chunk; rows are booked as they come in."""
         return Progress(0).turns(plan, num_frames, ended=ended)
 

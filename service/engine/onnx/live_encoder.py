@@ -11,6 +11,7 @@ G = rows of one layer, L = rows in a cache, D = channels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -230,8 +231,9 @@ class _Side:
     def __init__(self, state: LayerState, turn: LayerTurn, new_TD: Floats) -> None:
         self.state = state
         self.turn = turn
-        self.runs = any(part.stride for part in (*turn.heard, *turn.answered))
+        self.runs = not turn.skipped
         self._frames_TD = _joined(state.frames_TD, new_TD)
+        self._answered_TD: Floats | None = None
 
     def heard_rows(self, weights: StridedWeights) -> Floats:
         """Give the rows that are heard, (G, D)."""
@@ -250,7 +252,7 @@ class _Side:
 
     def ask(self) -> tuple[Floats, Floats]:
         """Give the rows that are answered, and what they ask."""
-        state, count = self.state, num_rows(self.turn.answered)
+        state, count = self.state, self.turn.answered_rows
         rows_GD, query_GD = state.rows_GD[:count], state.query_GD[:count]
         # Copies, so that what waits does not keep its whole chunk alive.
         state.rows_GD, state.query_GD = state.rows_GD[count:].copy(), state.query_GD[count:].copy()
@@ -259,6 +261,9 @@ class _Side:
     def change(self, weights: StridedWeights, rows_GD: Floats, made_GD: Floats) -> None:
         """Take what became of the rows that are answered."""
         first, row = self.turn.first_frame, 0
+        if len(self.turn.answered) == 1 and self.turn.answered[0].stride == 1:
+            self._answered_TD = made_GD
+            return
         for part in self.turn.answered:
             x_ND = self._frames_TD[part.start_frame - first : part.end_frame - first]
             rows = slice(row, row + num_rows([part]))
@@ -272,21 +277,23 @@ class _Side:
         """Give the frames that are answered, and keep the others."""
         count = self.turn.num_answered
         self.state.frames_TD = self._frames_TD[count:].copy()
-        return self._frames_TD[:count]
+        return self._frames_TD[:count] if self._answered_TD is None else self._answered_TD
 
 
 def _joined(before: Floats, new: Floats) -> Floats:
     return np.concatenate([before, new]) if len(before) else new
 
 
-def _half_positions(parts: Sequence[Segment]) -> npt.NDArray[np.int64]:
+@lru_cache(maxsize=1024)
+def _half_positions(parts: tuple[Segment, ...]) -> npt.NDArray[np.int64]:
     """Give the middle of each row's group, in halves of a frame."""
     return np.concatenate(
         [2 * np.arange(p.start_frame, p.end_frame, p.stride) + p.stride - 1 for p in parts]
     )
 
 
-def _stride_index(parts: Sequence[Segment]) -> npt.NDArray[np.int64]:
+@lru_cache(maxsize=1024)
+def _stride_index(parts: tuple[Segment, ...]) -> npt.NDArray[np.int64]:
     """Give the index into `STRIDES` of each row's stride."""
     return np.repeat([STRIDES.index(p.stride) for p in parts], [num_rows([p]) for p in parts])
 

@@ -4,6 +4,7 @@ Dimensions: S = samples, N = positions of the first convolution, T = frames, G =
 L = rows in a cache, D = channels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -128,6 +129,6 @@ class EncoderState:
         """Whether frames wait for the next chunk."""
         return self.progress.waits
 
-    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> list[LayerTurn]:
+    def turns(self, plan: DepthPlan, num_frames: int, *, ended: bool) -> Sequence[LayerTurn]:
         """Say what each layer would do with a chunk, or with the end; see `depth.Progress`."""
         return self.progress.turns(plan, num_frames, ended=ended)
