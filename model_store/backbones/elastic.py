@@ -297,8 +297,8 @@ class ElasticStack(nn.Module):
             if (segments, mask) not in contexts:
                 first_G = first_frames(segments, x_BTD.device)
                 valid_BG = None if num_frames_B is None else first_G < num_frames_B[:, None]
-                lengths_B = x_BTD.new_tensor([num_frames]) if num_frames_B is None else num_frames_B
-                mask_BGG = None if mask is None else mask.of(segments, lengths_B.long())
+                lengths = num_frames if num_frames_B is None else num_frames_B
+                mask_BGG = None if mask is None else mask.of(segments, lengths, x_BTD.device)
                 mask_BGG = attention_mask(mask_BGG, valid_BG)
                 contexts[segments, mask] = self.context(
                     segments, x_BTD.device, mask_BGG=mask_BGG, valid_BG=valid_BG

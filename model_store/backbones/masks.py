@@ -42,9 +42,10 @@ class ChunkMask:
     heard_behind: tuple[int, ...]
     answered_behind: tuple[int, ...]
 
-    def of(self, segments: tuple[Segment, ...], num_frames_B: Tensor | int) -> Tensor:
+    def of(
+        self, segments: tuple[Segment, ...], num_frames_B: Tensor | int, device: torch.device
+    ) -> Tensor:
         """Let rows attend to what is heard by the time they answer, mask_BGG; all is when audio ends."""
-        device = num_frames_B.device if isinstance(num_frames_B, Tensor) else None
         first_G = first_frames(segments, device)
         end_G = first_G + torch.cat(
             [

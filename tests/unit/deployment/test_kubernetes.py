@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.cli.serve import FLUSH_S
+from service.api.listener import FLUSH_S
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[3]
