@@ -50,7 +50,7 @@ def test_a_replica_has_its_cores_and_as_many_threads() -> None:
 
     made = application(Settings(replica_cores=2.5, engine_threads=8))
     deployment = made._bound_deployment
-    (settings,) = deployment.init_args
+    settings, *_ = deployment.init_args
     options = cast("dict[str, Any]", deployment.ray_actor_options)
 
     assert options["num_cpus"] == 2.5
