@@ -44,10 +44,7 @@ def test_what_a_fleet_has_more_is_told_where_both_were_measured() -> None:
 
 
 def test_each_way_in_is_another_setting_of_the_fleet() -> None:
-    ways = {
-        name: server(0, {})._environment  # pyright: ignore[reportPrivateUsage]
-        for name, server in SERVERS.items()
-    }
+    ways = {name: server(0, {})._environment for name, server in SERVERS.items()}
 
     assert "ASR_FLEET_INGRESS" not in ways["serve"]
     assert ways["haproxy"]["ASR_FLEET_INGRESS"] == "haproxy"
