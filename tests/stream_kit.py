@@ -17,7 +17,7 @@ from service.api.listener import server_config
 from service.api.stream_messages import ServerMessage, server_messages
 from service.app import Service, create_service
 from service.cli.serve import DrainingServer
-from service.engine.base import DepthChoice, Engine
+from service.engine.base import Cost, DepthChoice, Engine, LiveInput, LiveOutput
 from service.engine.fake import FakeEngine
 from service.errors import ServiceError
 from service.metrics import create_metrics
@@ -59,6 +59,34 @@ def packets(pcm: bytes, num_bytes: int = 3_200) -> Iterator[bytes]:
 
 def config(**changes: Any) -> StreamConfig:
     return replace(StreamConfig(choice=DepthChoice(0.0)), **changes)
+
+
+class SlowlyWriting(FakeEngine):
+    """Writes an utterance's last words some steps after the one that ends it, as real ones may."""
+
+    def __init__(self, steps_later: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.num_put_off = 0
+        self._steps_later = steps_later
+        self._written: dict[int, tuple[int, LiveOutput]] = {}
+
+    def step(self, inputs: Sequence[LiveInput]) -> Sequence[LiveOutput]:
+        return [self._step(one) for one in inputs]
+
+    def _step(self, one: LiveInput) -> LiveOutput:
+        key = id(one.utterance)
+        if key in self._written:
+            assert one.ends, "expected to go on with an end"
+            assert not len(one.samples), "expected no samples behind the end"
+            left, output = self._written.pop(key)
+        else:
+            (output,) = super().step([one])
+            left = self._steps_later
+        if not (one.ends and left):
+            return output
+        self._written[key] = left - 1, replace(output, cost=Cost())
+        self.num_put_off += 1
+        return replace(output, words=(), stable_words=0, done=False)
 
 
 class Rig:

@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.simulator.model_card import ModelCard
 from benchmarks.simulator.service_times import ServiceTimes
 from benchmarks.simulator.speech import ScriptedListener
+from model_store.decoding.live_runner import FINAL_CALLS
 from service.engine.base import (
     SAMPLE_RATE_HZ,
     Cost,
@@ -47,6 +48,7 @@ class CountedUtterance:
     num_samples: int = 0
     num_frames: int = 0
     unwritten_frames: int = 0
+    calls_left: int = 0
 
     @property
     def state_bytes(self) -> int:
@@ -161,7 +163,7 @@ class SimulatedEngine:
             for one, frames in zip(inputs, took, strict=True)
         ]
         encode_s = self._times.encode_s([one.plan.effective_layers for one in inputs], chunks)
-        calls = [self._calls(one) for one in inputs]
+        calls = self._calls_now(inputs)
         decode_s = self._times.write_s([count for count in calls if count])
         again_s = sum(
             self._times.second_s(
@@ -192,6 +194,15 @@ class SimulatedEngine:
         if seconds:
             self._spend(seconds / left)
 
+    def _calls_now(self, inputs: Sequence[LiveInput]) -> list[int]:
+        """Give the calls that each takes part in: finals wait for the next step after a few."""
+        wanted = [CountedUtterance.of(one).calls_left or self._calls(one) for one in inputs]
+        partials = [count for one, count in zip(inputs, wanted, strict=True) if not one.ends]
+        most = max([FINAL_CALLS, *partials])
+        for one, count in zip(inputs, wanted, strict=True):
+            CountedUtterance.of(one).calls_left = max(0, count - most)
+        return [min(count, most) for count in wanted]
+
     def _calls(self, one: LiveInput) -> int:
         """Draw how many decoder calls this stream's update takes."""
         utterance = CountedUtterance.of(one)
@@ -215,4 +226,5 @@ class SimulatedEngine:
             round(self._card.flops_per_s[self._card.full.effective_layers] * audio_s),
             *share_s,
         )
-        return LiveOutput(self._words[:num_words], max(0, settled), encoded_s, cost)
+        done = not CountedUtterance.of(one).calls_left
+        return LiveOutput(self._words[:num_words], max(0, settled), encoded_s, cost, done=done)

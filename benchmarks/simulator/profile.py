@@ -99,11 +99,15 @@ class TimedMachine:
         return self._machine.complete(encoders, decoders)
 
     def write(
-        self, decoders: Sequence[Any], most_tokens: Sequence[int], ended: Sequence[bool]
+        self,
+        decoders: Sequence[Any],
+        most_tokens: Sequence[int],
+        ended: Sequence[bool],
+        most_calls: int | None,
     ) -> None:
         """Bring transcripts up to date, and count their calls."""
         started_s = time.thread_time()
-        self._machine.write(decoders, most_tokens, ended)
+        self._machine.write(decoders, most_tokens, ended, most_calls)
         self.step.write_s += time.thread_time() - started_s
         self.step.calls = [len(decoder.calls) for decoder in decoders]
 

@@ -1,6 +1,6 @@
 """One live transcript: tokens written at every update, committed by rule, the rest taken back.
 
-Needs no torch: an engine runs the decoder where `write` asks it to. What the last update wrote and
+Needs no torch: an engine runs the decoder where an update asks it to. What the last update wrote and
 nobody committed is fed as a draft, so one call of the decoder tells how much of it still holds,
 and only what is new is written a token at a call:
 
@@ -349,45 +349,6 @@ class LiveTranscript:
         position_s = [row * self._model.row_s for row in tail.position_rows]
         looping = len(tail.tokens) - without_loops(tail.tokens, position_s)
         return max(0, len(self._new.tokens) - looping)
-
-
-def write(
-    transcripts: Sequence[LiveTranscript],
-    call: Callable[[Sequence[tuple[int, Feed]]], Sequence[Scored]],
-) -> None:
-    """Run the updates that are open, together, until each is done.
-
-    Args:
-        transcripts: `open_update` was called on each.
-        call: runs the decoder over what the transcripts named by their index want.
-    """
-    while wanted := [(i, t.feed) for i, t in enumerate(transcripts) if t.feed is not None]:
-        for (index, _), scored in zip(wanted, call(wanted), strict=True):
-            transcripts[index].take(scored)
-
-
-def bring_up_to_date(
-    transcripts: Sequence[LiveTranscript],
-    num_rows: Sequence[int],
-    most_tokens: Sequence[int],
-    ended: Sequence[bool],
-    call: Callable[[Sequence[tuple[int, Feed]]], Sequence[Scored]],
-) -> None:
-    """Open an update of each transcript, run them together, and close them.
-
-    Args:
-        transcripts: with no update under way.
-        num_rows: pooled frames that there are, one entry a transcript here and below.
-        most_tokens: limit of each whole transcript.
-        ended: whether each utterance has.
-        call: as `write` takes it.
-    """
-    updates = list(zip(transcripts, num_rows, most_tokens, ended, strict=True))
-    for transcript, rows, most, end in updates:
-        transcript.open_update(rows, most, ended=end)
-    write(transcripts, call)
-    for transcript, _, _, end in updates:
-        transcript.close_update(ended=end)
 
 
 def _stacked(weights_HP: Sequence[Array], num_rows: int) -> Array:

@@ -23,9 +23,9 @@ from model_store.decoding.live import (
     Feed,
     LiveTranscript,
     Scored,
-    bring_up_to_date,
 )
 from model_store.decoding.live_cache import SideBySideCache, TranscriptMemory
+from model_store.decoding.live_updates import bring_up_to_date
 
 
 @dataclass(slots=True)
@@ -104,7 +104,11 @@ class LiveDecoder:
         return rows
 
     def write(
-        self, states: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
+        self,
+        states: Sequence[DecoderState],
+        most_tokens: Sequence[int],
+        ended: Sequence[bool],
+        most_calls: int | None = None,
     ) -> None:
         """Bring each transcript up to date with what it has heard.
 
@@ -112,6 +116,7 @@ class LiveDecoder:
             states: one a stream, each with a pooled frame or more.
             most_tokens: limit of each whole transcript.
             ended: whether each utterance has.
+            most_calls: after which those that have ended may wait; see `decoding.live.write`.
         """
         audio: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
@@ -120,7 +125,7 @@ class LiveDecoder:
 
         transcripts = [state.transcript for state in states]
         num_rows = [state.memory.num_rows for state in states]
-        bring_up_to_date(transcripts, num_rows, most_tokens, ended, call)
+        bring_up_to_date(transcripts, num_rows, most_tokens, ended, call, most_calls)
 
     def _whole_groups(self, state: DecoderState, new_TD: Tensor, ended: bool) -> Tensor:  # noqa: FBT001 one of a row
         frames_TD = new_TD if state.tail_TD is None else torch.cat([state.tail_TD, new_TD])

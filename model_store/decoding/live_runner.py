@@ -25,6 +25,10 @@ from model_store.text.tokens import Tokenizer
 CHUNK_FRAMES = 24
 """Frames an encoder step takes: 0.576 s of a Moonshine's, whole groups of every stride."""
 
+FINAL_CALLS = 4
+"""Decoder calls of a step after which finals wait for the next one, for whoever serves many streams:
+a final takes nine as a rule and up to seventeen, in which nobody else would get a word."""
+
 SECOND_PASS_WINDOWS = 4
 """Whole utterances that are heard again together."""
 
@@ -62,9 +66,13 @@ class LiveMachine(Protocol[Encoder, Decoder]):
         ...
 
     def write(
-        self, decoders: Sequence[Decoder], most_tokens: Sequence[int], ended: Sequence[bool]
+        self,
+        decoders: Sequence[Decoder],
+        most_tokens: Sequence[int],
+        ended: Sequence[bool],
+        most_calls: int | None,
     ) -> None:
-        """Bring transcripts up to date with what they have heard."""
+        """Bring transcripts up to date with what they have heard; `most_calls` as `decoding.live.write`."""
         ...
 
 
@@ -131,11 +139,20 @@ class LiveRunner(Generic[Encoder, Decoder]):
     Args:
         machine: what runs its tensors.
         parts: of the model.
+        final_calls: decoder calls of a step after which finals go on in the next one; None makes
+            them whole in one step.
     """
 
-    def __init__(self, machine: LiveMachine[Encoder, Decoder], parts: LiveParts) -> None:
+    def __init__(
+        self,
+        machine: LiveMachine[Encoder, Decoder],
+        parts: LiveParts,
+        *,
+        final_calls: int | None = None,
+    ) -> None:
         self._machine = machine
         self._parts = parts
+        self._final_calls = final_calls
         self._full = DepthPlan.full(parts.num_layers)
         self._hotwords = HotwordLists(parts.tokenizer)
 
@@ -151,6 +168,8 @@ class LiveRunner(Generic[Encoder, Decoder]):
     def step(self, requests: Sequence[Request[Encoder, Decoder]]) -> list[LiveResult]:
         """Run all streams that are due as far as their samples go, whatever their plans.
 
+        Where a result says that its words are not done, the same is asked again without samples.
+
         Raises:
             PlanInvalid: a plan is none of this model's, or skips other layers than its utterance
                 did so far; nothing has changed then.
@@ -165,7 +184,7 @@ class LiveRunner(Generic[Encoder, Decoder]):
         first = [(r, c) for r, c in pairs if not (r.ends and r.second_pass)]
         while due := [(r, c, n) for r, c in first if (n := self._frames_due(r))]:
             self._encode(due)
-        self._close([(r, c) for r, c in first if r.ends])
+        self._close([(r, c) for r, c in first if r.ends and not r.utterance.writes])
         self._write([(r, c) for r, c in first if r.decode or r.ends])
         self._hear_again([(r, c) for r, c in pairs if r.ends and r.second_pass])
         return [self._result(request, cost) for request, cost in pairs]
@@ -238,16 +257,16 @@ class LiveRunner(Generic[Encoder, Decoder]):
             state.transcript.hotwords = self._hotwords.of(request.hotwords)
         settled = [len(state.transcript.committed.tokens) for state in states]
         most = [self._parts.reader.most_tokens(r.utterance.num_samples) for r, _ in due]
-        self._machine.write(states, most, [r.ends for r, _ in due])
+        self._machine.write(states, most, [r.ends for r, _ in due], self._final_calls)
         for (request, cost), before in zip(due, settled, strict=True):
             utterance, state = request.utterance, request.utterance.decoder
             utterance.rows_written = state.memory.num_rows
             cost.add(self._parts.formula.decoder(0, state.calls))
             state.calls.clear()
-            if request.ends:
-                self._settle(utterance, before)
-            else:
+            if not request.ends:
                 self._caption(utterance)
+            elif not utterance.writes:
+                self._settle(utterance, before)
         share_s = (time.perf_counter() - started) / len(due)
         for _, cost in due:
             cost.decode_s += share_s
@@ -302,11 +321,12 @@ class LiveRunner(Generic[Encoder, Decoder]):
 
     def _result(self, request: Request[Encoder, Decoder], cost: LiveCost) -> LiveResult:
         utterance = request.utterance
-        utterance.ended = request.ends
+        utterance.ended = request.ends and not utterance.writes
         encoded_s = (
             utterance.num_samples / SAMPLE_RATE_HZ if request.ends else self._encoded_s(utterance)
         )
-        return LiveResult(utterance.words, utterance.stable_words, encoded_s, cost)
+        done = utterance.ended or not request.ends
+        return LiveResult(utterance.words, utterance.stable_words, encoded_s, cost, done=done)
 
     def _encoded_s(self, utterance: LiveUtterance[Encoder, Decoder]) -> float:
         frames = utterance.encoder.num_final_frames

@@ -69,9 +69,11 @@ class LiveResult:
         stable_words: how many, from the first, keep their text.
         encoded_s: seconds that the encoder has taken in.
         cost: of this stream's share.
+        done: whether its words are written as far as they can be.
     """
 
     words: Sequence[DecodedWord]
     stable_words: int
     encoded_s: float
     cost: LiveCost
+    done: bool = True

@@ -112,6 +112,11 @@ class LiveUtterance(Generic[Encoder, Decoder]):
         return self.encoder.front_end.num_frames
 
     @property
+    def writes(self) -> bool:
+        """Whether its last words are under way."""
+        return self.decoder.transcript.feed is not None
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of caches, tails and samples."""
         samples = self.waiting.nbytes + sum(part.nbytes for part in self.heard)

@@ -40,12 +40,14 @@ class LiveOptions:
         rule: when a token is settled.
         reuse: go on from the cache of committed tokens; see `decoding.live.LiveModel`.
         cache_dtype: what keys and values are kept in.
+        final_calls: after which a final goes on in the next step; see `decoding.live_runner`.
     """
 
     chunk_frames: int = CHUNK_FRAMES
     rule: CommitRule = field(default_factory=CommitRule)
     reuse: bool = True
     cache_dtype: torch.dtype = torch.float16
+    final_calls: int | None = None
 
 
 def can_stream(recogniser: Recogniser) -> bool:
@@ -118,7 +120,7 @@ class LiveRecogniser:
             formula=LiveCosts(recogniser.sizes, reach),
             hear_again=hear_again,
         )
-        self._runner = LiveRunner(machine, parts)
+        self._runner = LiveRunner(machine, parts, final_calls=options.final_calls)
 
     @property
     def chunk_s(self) -> float:

@@ -94,10 +94,14 @@ class ChunkMachine:
         return self._decoder.hear(decoders, frames, [True] * len(decoders))
 
     def write(
-        self, decoders: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
+        self,
+        decoders: Sequence[DecoderState],
+        most_tokens: Sequence[int],
+        ended: Sequence[bool],
+        most_calls: int | None,
     ) -> None:
         """Bring transcripts up to date."""
-        self._decoder.write(decoders, most_tokens, ended)
+        self._decoder.write(decoders, most_tokens, ended, most_calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +247,14 @@ class WindowedMachine:
         return self._decoder.hear(decoders, frames, [True] * len(decoders))
 
     def write(
-        self, decoders: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
+        self,
+        decoders: Sequence[DecoderState],
+        most_tokens: Sequence[int],
+        ended: Sequence[bool],
+        most_calls: int | None,
     ) -> None:
         """Bring transcripts up to date."""
-        self._decoder.write(decoders, most_tokens, ended)
+        self._decoder.write(decoders, most_tokens, ended, most_calls)
 
 
 def _skipped(plan: DepthPlan) -> tuple[bool, ...]:

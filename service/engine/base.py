@@ -232,6 +232,8 @@ class LiveOutput:
         encoded_s: seconds from the utterance's start that the encoder has taken in; all at the end.
         cost: of this step's share.
         plan: the one that the input picked, where it does; None for the one asked for.
+        done: whether all is written that was asked for; if not, which only happens with `ends`, the
+            same input without samples goes on with it in a later step, and its words come then.
     """
 
     words: tuple[Word, ...]
@@ -239,6 +241,7 @@ class LiveOutput:
     encoded_s: float
     cost: Cost
     plan: PlanInUse | None = None
+    done: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,12 +288,13 @@ def create_torch_engine(
         return SileroGate()
 
     def open_live(loaded: LoadedModel) -> LiveModel | None:
+        from model_store.decoding.live_runner import FINAL_CALLS
         from model_store.registry import Recogniser
-        from model_store.registry.live import LiveRecogniser, can_stream
+        from model_store.registry.live import LiveOptions, LiveRecogniser, can_stream
         from model_store.registry.live_ctc import CtcLiveRecogniser, streams_frames
 
         if isinstance(loaded, Recogniser) and can_stream(loaded):
-            return LiveRecogniser(loaded)
+            return LiveRecogniser(loaded, LiveOptions(final_calls=FINAL_CALLS))
         if isinstance(loaded, Recogniser) and streams_frames(loaded):
             return CtcLiveRecogniser(loaded)
         return None

@@ -75,4 +75,5 @@ def _output(result: LiveResult) -> LiveOutput:
         result.stable_words,
         result.encoded_s,
         Cost(cost.flops, cost.encoder_flops, cost.full_flops, cost.encode_s, cost.decode_s),
+        done=result.done,
     )

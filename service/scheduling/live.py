@@ -137,7 +137,9 @@ class Round:
             stream.stepped(output, clock())
         inputs, ended_s = tuple(one for _, one in work), clock()
         latencies = tuple(
-            (stream, ended_s - since_s) for stream, since_s in waits if since_s is not None
+            (stream, ended_s - since_s)
+            for (stream, since_s), output in zip(waits, outputs, strict=True)
+            if since_s is not None and output.done
         )
         audio_s = sum(len(one.samples) for one in inputs) / SAMPLE_RATE_HZ
         layer_s = sum(len(one.samples) * one.plan.effective_layers for one in inputs)
@@ -173,6 +175,11 @@ class RoundReport:
     outputs: tuple[LiveOutput, ...]
     listen_s: float
     sample: RoundSample
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether words are under way that the next round is asked for at once."""
+        return not all(output.done for output in self.outputs)
 
 
 class LiveScheduler:
@@ -234,8 +241,8 @@ class LiveScheduler:
             with suppress(Draining):
                 while True:
                     await self._wait()
-                    await self._round(info)
-                    await asyncio.sleep(TICK_S)
+                    goes_on = await self._round(info)
+                    await asyncio.sleep(0 if goes_on else TICK_S)
         finally:
             controlling.cancel()
             await asyncio.gather(controlling, return_exceptions=True)
@@ -267,10 +274,12 @@ class LiveScheduler:
             async with asyncio.timeout(PATIENCE_S if patient else None):
                 await self._news.wait()
 
-    async def _round(self, info: ModelInfo) -> None:
+    async def _round(self, info: ModelInfo) -> bool:
+        """Run a round; give whether the next one should follow at once."""
         taking = [one for one in self._streams if one.has_news or one.waits]
         if not taking:
-            return
+            return False
+        goes_on = False
         current, control = Round(taking, self._streams), self._control
         control.submitted()
         try:
@@ -290,12 +299,14 @@ class LiveScheduler:
         else:
             control.done(done.value.sample)
             self._measure(info, done.wait_s, done.value)
+            goes_on = done.value.goes_on
         for stream in taking:
             stream.publish()
         for stream in current.stepped:
             if stream in self._streams:  # to the back: the others have waited longer
                 self._streams[stream] = self._streams.pop(stream)
         self._metrics.streams.state_bytes.set(sum(one.state_bytes for one in self._streams))
+        return goes_on
 
     def _measure(self, info: ModelInfo, wait_s: float, report: RoundReport) -> None:
         steps = self._metrics.steps

@@ -7,7 +7,7 @@ chunks  [------][------][------]                 rounded up, so that nothing sai
 
 from dataclasses import dataclass
 
-from service.engine.base import SAMPLE_RATE_HZ, PlanInUse
+from service.engine.base import SAMPLE_RATE_HZ, LiveInput, LiveUtterance, PlanInUse, Samples
 from service.streaming.track import Track, quietest_place
 from service.streaming.utterance import Utterance
 
@@ -32,12 +32,25 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the engine was given of an utterance, until its output comes."""
+    """What the engine was given of an utterance, until it is done with it."""
 
+    state: LiveUtterance
     plan: PlanInUse
     target: Target
     decode: bool
     second_pass: bool
+
+    def input(self, samples: Samples, hotwords: tuple[str, ...]) -> LiveInput:
+        """Give a step's input; that of a further step for the same words has no samples."""
+        return LiveInput(
+            self.state,
+            samples,
+            self.plan,
+            self.decode,
+            self.target.last,
+            self.second_pass,
+            hotwords,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

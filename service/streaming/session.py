@@ -182,6 +182,8 @@ class Session:
         head = self._head
         if head is None:
             return None
+        if self._work is not None:
+            return self._work.input(self._track.between(head.fed, head.fed), self._hotwords)
         target = self._target(head)
         decode = target.last or now_s - head.decoded_at_s >= load.partial_interval_s
         if not target.due and not (decode and head.undecoded):
@@ -195,22 +197,21 @@ class Session:
         complete = min(target.position, head.fed + self._feeding.chunk_samples)
         self.due_since_s = self._progress.due_since(complete, now_s) if target.due else None
         second_pass = target.last and self._two_pass and head.doubt >= load.least_doubt
-        self._work = Work(plan, target, decode, second_pass)
-        samples = self._track.between(head.fed, target.position)
-        return LiveInput(
-            head.state, samples, plan, decode, target.last, second_pass, self._hotwords
-        )
+        self._work = Work(head.state, plan, target, decode, second_pass)
+        return self._work.input(self._track.between(head.fed, target.position), self._hotwords)
 
     def stepped(self, output: LiveOutput, now_s: float) -> None:
         """Take what the encoder has taken in, and the words if they were asked for."""
         work, head = self._work, self._utterances[0]
         assert work is not None, "an output answers an input"
-        self._work = None
         told_end = head.stable_words[-1].end_s if head.num_stable else 0.0
         head.fed = work.target.position
         advance = head.book(work.plan, output)
         self._totals.book(work.plan, output.cost, advance)
         self._measures.stepped(work.plan, output.cost, advance / SAMPLE_RATE_HZ)
+        if not output.done:
+            return  # the next step goes on with it
+        self._work = None
         if work.decode:
             head.hear(output, afresh=work.second_pass)
             head.undecoded = False
@@ -329,7 +330,7 @@ class Session:
             self._events.append(told)
 
     def _target(self, head: Utterance) -> Target:
-        return self._feeding.target(head, self._heard)
+        return self._work.target if self._work else self._feeding.target(head, self._heard)
 
     def _finish(self, head: Utterance, told_end_s: float, plan: PlanInUse, now_s: float) -> None:
         self._utterances.popleft()

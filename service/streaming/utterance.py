@@ -78,12 +78,15 @@ class Utterance:
         return self.plans[-1][1].effective_layers if self.plans else 0.0
 
     def book(self, plan: PlanInUse, output: LiveOutput) -> int:
-        """Take what a step made of this utterance and give the samples it has encoded anew."""
+        """Take what a step made of this utterance and give the samples it has encoded anew.
+
+        Those of a step whose words are still to come count once the words are there.
+        """
         plan = output.plan or plan
         if not self.plans or self.plans[-1][1] != plan:
             self.plans.append((self.encoded / SAMPLE_RATE_HZ, plan))
         encoded = self.start + round(output.encoded_s * SAMPLE_RATE_HZ)
-        advance = max(0, min(encoded, self.fed) - self.encoded)
+        advance = max(0, min(encoded, self.fed) - self.encoded) if output.done else 0
         self.encoded += advance
         self.layer_samples += advance * plan.effective_layers
         self.cost += output.cost

@@ -30,11 +30,12 @@ def create_onnx_engine(model: str, *, num_threads: int, cache: Path) -> TorchEng
         return SileroGate()
 
     def open_live(loaded: LoadedModel) -> LiveModel:
+        from model_store.decoding.live_runner import FINAL_CALLS
         from service.engine.onnx.live import create_live_runner
         from service.engine.onnx.recogniser import OnnxRecogniser
 
         assert isinstance(loaded, OnnxRecogniser), "expected the model that was loaded"
-        return create_live_runner(loaded)
+        return create_live_runner(loaded, final_calls=FINAL_CALLS)
 
     return TorchEngine(load_model, open_gate, open_live)
 

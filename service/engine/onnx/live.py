@@ -69,10 +69,14 @@ class OnnxMachine:
         return list(map(add, waited, self._decoder.complete(decoders)))
 
     def write(
-        self, decoders: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
+        self,
+        decoders: Sequence[DecoderState],
+        most_tokens: Sequence[int],
+        ended: Sequence[bool],
+        most_calls: int | None,
     ) -> None:
         """Bring transcripts up to date."""
-        self._decoder.write(decoders, most_tokens, ended)
+        self._decoder.write(decoders, most_tokens, ended, most_calls)
 
 
 def create_live_runner(
@@ -81,6 +85,7 @@ def create_live_runner(
     rule: CommitRule | None = None,
     chunk_frames: int = CHUNK_FRAMES,
     reuse: bool = True,
+    final_calls: int | None = None,
 ) -> LiveRunner[EncoderState, DecoderState]:
     """Give what runs live utterances of a model.
 
@@ -89,6 +94,7 @@ def create_live_runner(
         rule: when a token is settled; None for the rule that is shipped.
         chunk_frames: frames an encoder step takes, a multiple of the largest stride.
         reuse: go on from the cache of committed tokens; see `decoding.live.LiveModel`.
+        final_calls: after which a final goes on in the next step; see `decoding.live_runner`.
     """
     sizes = recogniser.encoder.sizes
     model = LiveModel(
@@ -114,4 +120,5 @@ def create_live_runner(
         formula=LiveCosts(recogniser.sizes),
         hear_again=recogniser.transcribe_windows,
     )
-    return LiveRunner(OnnxMachine(recogniser, model, rule or CommitRule(), chunk_frames), parts)
+    machine = OnnxMachine(recogniser, model, rule or CommitRule(), chunk_frames)
+    return LiveRunner(machine, parts, final_calls=final_calls)

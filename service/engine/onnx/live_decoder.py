@@ -15,8 +15,8 @@ from model_store.decoding.live import (
     Feed,
     LiveTranscript,
     Scored,
-    bring_up_to_date,
 )
+from model_store.decoding.live_updates import bring_up_to_date
 from service.engine.onnx.checkpoint import Floats
 from service.engine.onnx.decoder import Decoder, Ints, StepOutput
 from service.engine.onnx.encoder import Encoder, Memory
@@ -93,7 +93,11 @@ class LiveDecoder:
         return self._remember(states, whole)
 
     def write(
-        self, states: Sequence[DecoderState], most_tokens: Sequence[int], ended: Sequence[bool]
+        self,
+        states: Sequence[DecoderState],
+        most_tokens: Sequence[int],
+        ended: Sequence[bool],
+        most_calls: int | None = None,
     ) -> None:
         """Bring each transcript up to date with what it has heard.
 
@@ -101,6 +105,7 @@ class LiveDecoder:
             states: one a stream, each with a pooled frame or more.
             most_tokens: limit of each whole transcript.
             ended: whether each utterance has.
+            most_calls: after which those that have ended may wait; see `decoding.live.write`.
         """
         side_by_side = SideBySide([state.memory for state in states], self._scratch)
 
@@ -118,7 +123,7 @@ class LiveDecoder:
 
         transcripts = [state.transcript for state in states]
         num_rows = [state.memory.num_rows for state in states]
-        bring_up_to_date(transcripts, num_rows, most_tokens, ended, call)
+        bring_up_to_date(transcripts, num_rows, most_tokens, ended, call, most_calls)
 
     def write_whole(
         self,

@@ -37,7 +37,9 @@ def run(system: SystemName, load: FleetLoad, table: ReplicaTable, seed: int = 0)
 
 
 def test_latency_and_work_rise_with_streams_and_fall_with_depth(table: ReplicaTable) -> None:
-    assert list(table.calm.busy.values) == sorted(table.calm.busy.values)
+    # Work alone need not: captions come less often where there is no room.
+    assert list(table.calm.latency_s.values) == sorted(table.calm.latency_s.values)
+    assert table.calm.busy.at(1) < 0.5 < table.calm.busy.at(9)
     assert table.strained[4.0].latency_s.at(9) < table.strained[8.0].latency_s.at(9)
     assert 1 <= table.calm.capacity() <= 9
     assert 0.3 < table.speech_share < 1

@@ -1,7 +1,9 @@
 """Whole simulated runs, and the same stream on the fake engine with real samples."""
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -11,7 +13,7 @@ from benchmarks.simulator.scores import Sample, Scores, summary
 from benchmarks.simulator.simulation import simulate
 from benchmarks.simulator.speech import FRAME_S, Manner, drawn_speech
 from benchmarks.simulator.traces import make_trace
-from service.engine.base import DepthChoice
+from service.engine.base import DepthChoice, LiveInput
 from service.metrics import create_metrics
 from service.scheduling.live import Round
 from service.scheduling.live_load import LiveLoad
@@ -172,3 +174,21 @@ def test_streams_that_the_least_depth_could_not_carry_are_refused_early() -> Non
 
     assert 0 < scores.num_refused < 40
     assert scores.num_begun == scores.num_ended == 40 - scores.num_refused
+
+
+def test_a_final_of_many_calls_takes_several_steps_and_a_partial_one() -> None:
+    spent_s = list[float]()
+    slow = dataclasses.replace(times(), calls={0: (9,), 1: (6,)}, update_s=0.0, row_s=0.0)
+    engine = SimulatedEngine(card(), slow, spent_s.append, lambda: 0, 0)
+    plan = engine.load().offered[0]
+    ending, speaking = engine.open_utterance(), engine.open_utterance()
+    speech, nothing = np.zeros(10_200, np.float32), np.zeros(0, np.float32)
+
+    first = engine.step([LiveInput(ending, nothing, plan, ends=True)])
+    second = engine.step(
+        [LiveInput(ending, nothing, plan, ends=True), LiveInput(speaking, speech, plan)]
+    )
+
+    assert [one.done for one in (*first, *second)] == [False, True, True]
+    call_s, chunk_s = slow.call_s, slow.chunk_s[8.0].at(1)
+    assert spent_s == pytest.approx([4 * call_s, 6 * call_s + chunk_s])

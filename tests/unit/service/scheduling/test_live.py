@@ -19,6 +19,7 @@ from service.scheduling.live_load import CALM_ROUND_S, MAX_PARTIAL_INTERVAL_S, L
 from service.scheduling.workers import WorkerPool
 from service.streaming.dial import Dial
 from tests.service_kit import PATIENCE_S, FakeClock, until
+from tests.stream_kit import SlowlyWriting
 
 ENGINE = FakeEngine()
 INFO = ENGINE.load()
@@ -31,6 +32,7 @@ class Scripted:
 
     num_due: int = 1
     ends_next: bool = False
+    ends: bool = False
     num_heard: int = 0
     num_stepped: int = 0
     num_published: int = 0
@@ -60,7 +62,8 @@ class Scripted:
         if not self.num_due:
             return None
         self.num_due -= 1
-        return LiveInput(self._utterance, np.zeros(160, np.float32), FULL)
+        samples = np.zeros(0 if self.num_stepped else 160, np.float32)
+        return LiveInput(self._utterance, samples, FULL, ends=self.ends)
 
     def stepped(self, output: LiveOutput, now_s: float) -> None:
         self.num_stepped += 1
@@ -168,6 +171,16 @@ def test_partials_step_back_for_a_final_under_load() -> None:
     Round(streams, streams).run(Counting(), FakeClock(), load)
 
     assert partial.intervals_s == [pytest.approx(MAX_PARTIAL_INTERVAL_S - 0.4, abs=0.01)]
+
+
+def test_a_step_that_puts_words_off_says_so_and_has_no_latency() -> None:
+    engine, streams = SlowlyWriting(1), [Scripted(num_due=2, due_since_s=0.0, ends=True)]
+
+    put_off = Round(streams, streams).run(engine, FakeClock(), LiveLoad())
+    done = Round(streams, streams).run(engine, FakeClock(), LiveLoad())
+
+    assert (put_off.goes_on, len(put_off.sample.latencies)) == (True, 0)
+    assert (done.goes_on, len(done.sample.latencies)) == (False, 1)
 
 
 async def test_streams_are_served_until_nothing_is_due() -> None:

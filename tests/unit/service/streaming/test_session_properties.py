@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.engine.base import DepthChoice
 from service.streaming.commands import Command, Configure, Flush, Gap, Marker, Stop
 from service.streaming.events import Done, Final, Lag, Partial
-from tests.stream_kit import LOUD, Rig, played, sound
+from tests.stream_kit import LOUD, Rig, SlowlyWriting, played, sound
 
 SCENES = st.lists(
     st.tuples(st.sampled_from([0.1, 0.3, 0.7, 1.1, 2.3]), st.sampled_from([0.0, LOUD])),
@@ -32,6 +32,24 @@ def test_finals_do_not_depend_on_the_cut_of_the_byte_stream(
         return [dataclasses.replace(final, lag_s=0.0) for final in rig.finals]
 
     assert content(first) == content(second)
+
+
+@settings(max_examples=25)
+@given(SCENES, st.integers(1, 4))
+def test_words_that_take_several_steps_come_whole(
+    scene: list[tuple[float, float]], steps_later: int
+) -> None:
+    pcm = sound(*scene)
+    slow = SlowlyWriting(steps_later)
+
+    at_once, later = played(pcm), played(pcm, rig=Rig(engine=slow))
+
+    assert slow.num_put_off == steps_later * len(later.finals)
+    assert later.finals == at_once.finals
+    assert later.all(Done) == at_once.all(Done)
+    assert later.all(Lag) == at_once.all(Lag)
+    for name in ("asr_stream_final_seconds_count", "asr_flops_total"):
+        assert later.sample(name) == at_once.sample(name)
 
 
 @settings(max_examples=40)
