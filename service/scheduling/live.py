@@ -39,7 +39,8 @@ from service.scheduling.workers import WorkerPool
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.02
-"""Least time between two rounds; packets of several streams come together in it."""
+"""Least time from one round's beginning to the next one's; packets of several streams come together
+in it. A longer round lets them come together by itself."""
 MAX_STEP_STREAMS = 64
 """Of one step; beyond, somebody's final would wait for everybody's partials."""
 PATIENCE_S = 0.25
@@ -241,8 +242,10 @@ class LiveScheduler:
             with suppress(Draining):
                 while True:
                     await self._wait()
+                    began_s = self._clock()
                     goes_on = await self._round(info)
-                    await asyncio.sleep(0 if goes_on else TICK_S)
+                    left_s = TICK_S - (self._clock() - began_s)
+                    await asyncio.sleep(0 if goes_on else max(0.0, left_s))
         finally:
             controlling.cancel()
             await asyncio.gather(controlling, return_exceptions=True)

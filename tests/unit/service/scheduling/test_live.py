@@ -14,7 +14,13 @@ from service.engine.base import AUTO, DepthChoice, ListenInput, LiveInput, LiveO
 from service.engine.fake import FakeEngine
 from service.errors import ModelUnusable, PlanInvalid, ServiceError
 from service.metrics import create_metrics
-from service.scheduling.live import MAX_STEP_STREAMS, LiveScheduler, Round
+from service.scheduling.live import (
+    CONTROL_TICK_S,
+    MAX_STEP_STREAMS,
+    TICK_S,
+    LiveScheduler,
+    Round,
+)
 from service.scheduling.live_load import CALM_ROUND_S, MAX_PARTIAL_INTERVAL_S, LiveLoad
 from service.scheduling.workers import WorkerPool
 from service.streaming.dial import Dial
@@ -104,8 +110,10 @@ def run_round(streams: Sequence[Scripted], engine: FakeEngine | None = None) -> 
 
 
 @asynccontextmanager
-async def scheduling(engine: FakeEngine) -> AsyncGenerator[LiveScheduler]:
-    clock = FakeClock()
+async def scheduling(
+    engine: FakeEngine, clock: FakeClock | None = None
+) -> AsyncGenerator[LiveScheduler]:
+    clock = clock or FakeClock()
     pool = WorkerPool("test", num_threads=1, max_waiting=4, clock=clock)
     metrics = create_metrics(CollectorRegistry())
     scheduler = LiveScheduler(engine, pool, metrics, clock)
@@ -192,6 +200,32 @@ async def test_streams_are_served_until_nothing_is_due() -> None:
 
     assert [stream.num_stepped for stream in streams] == [3, 1]
     assert scheduler.num_streams == 0
+
+
+@pytest.mark.parametrize(("round_s", "pause_s"), [(0.0, TICK_S), (0.005, 0.015), (0.3, 0.0)])
+async def test_rounds_begin_a_tick_apart_and_long_ones_follow_at_once(
+    round_s: float, pause_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, paused = FakeClock(), list[float]()
+    sleep = asyncio.sleep
+
+    async def noting(seconds: float) -> None:
+        paused.append(seconds)
+        await sleep(0)
+
+    def spend(_: float) -> None:
+        clock.now_s += round_s
+
+    monkeypatch.setattr("service.scheduling.live.asyncio.sleep", noting)
+    stream = Scripted(num_due=3)
+    async with scheduling(FakeEngine(sleep=spend), clock) as scheduler:
+        with scheduler.open(stream):
+            scheduler.wake()
+            while stream.num_published < 3:
+                await sleep(0)
+
+    paused = [one for one in paused if one != CONTROL_TICK_S]
+    assert paused[:2] == [pytest.approx(pause_s, abs=1e-6)] * 2
 
 
 async def test_more_streams_than_fit_into_a_step_all_get_their_turn() -> None:
