@@ -204,11 +204,10 @@ def whole_blocks(num_rows: int) -> int:
 
 
 def _side_by_side(parts: Sequence[Floats], scratch: Scratch, spare: int = 0) -> Floats:
-    """Lay (2C, H, rows, K) each into (2C, N, H, room, K), zeros where one has no rows."""
+    """Lay (2C, H, rows, K) each into (2C, N, H, room, K); masks hide what lies where one has no rows."""
     pairs, heads, _, size = parts[0].shape
     room = whole_blocks(max(part.shape[2] for part in parts) + spare)
     laid = scratch.array((pairs, len(parts), heads, room, size))
     for place, part in enumerate(parts):
         laid[:, place, :, : part.shape[2]] = part
-        laid[:, place, :, part.shape[2] :] = 0
     return laid

@@ -31,7 +31,7 @@ class Scratch:
         self._kept = np.zeros(0, np.float32)
 
     def array(self, shape: tuple[int, ...]) -> Floats:
-        """Give an array of any content; it holds until the next one is asked for."""
+        """Give an array of any content, but of numbers; it holds until the next one is asked for."""
         size = math.prod(shape)
         if size > self._most_floats:
             return np.zeros(shape, np.float32)

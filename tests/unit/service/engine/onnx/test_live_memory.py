@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from model_store.decoding.live import Feed
 from service.engine.onnx.checkpoint import Sizes, open_checkpoint
-from service.engine.onnx.decoder import StepOutput
+from service.engine.onnx.decoder import HIDDEN, StepOutput
 from service.engine.onnx.live_memory import (
     BLOCK_ROWS,
     DecoderMemory,
@@ -125,5 +125,10 @@ def test_what_an_update_left_in_its_scratch_is_nobodys(sizes: Sizes) -> None:
     after = [memory(sizes, 3, 5, 0), memory(sizes, 1, 2, 1)]
     step = SideBySide(after, scratch).rows(wanted).step
 
-    assert [np.count_nonzero(step.seen[0][i, 0, :, 0]) for i in range(2)] == [3, 1]
-    assert [np.count_nonzero(step.heard[0][i, 0, :, 0]) for i in range(2)] == [5, 2]
+    room = step.seen[0].shape[2]
+    assert [np.count_nonzero(step.seen_mask[i, 0, 0, :room] == 0) for i in range(2)] == [3, 1]
+    assert [np.count_nonzero(step.heard_mask[i, 0, 0] == 0) for i in range(2)] == [5, 2]
+    masks = np.concatenate([step.seen_mask.ravel(), step.heard_mask.ravel()])
+    assert set(np.unique(masks)) == {np.float32(HIDDEN), np.float32(0)}
+    # A weight of nothing times what lies there is nothing, but for what is no number.
+    assert all(np.isfinite(laid).all() for laid in (*step.seen, *step.heard))
