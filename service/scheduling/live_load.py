@@ -15,9 +15,9 @@ the depth does.
 
 import math
 
-CALM_ROUND_S = 0.1
+CALM_ROUND_S = 0.08
 """A round this short leaves room for every second pass ..."""
-FULL_ROUND_S = 0.2
+FULL_ROUND_S = 0.15
 """... and one this long for none; in between, the more doubt the sooner."""
 MAX_PARTIAL_INTERVAL_S = 0.9
 """... and partials are not put off so long that they would be further apart than this; where rounds take half
