@@ -21,7 +21,12 @@ from service.scheduling.live import (
     LiveScheduler,
     Round,
 )
-from service.scheduling.live_load import CALM_ROUND_S, MAX_PARTIAL_INTERVAL_S, LiveLoad
+from service.scheduling.live_load import (
+    CALM_ROUND_S,
+    FULL_ROUND_S,
+    MAX_PARTIAL_INTERVAL_S,
+    LiveLoad,
+)
 from service.scheduling.workers import WorkerPool
 from service.streaming.dial import Dial
 from tests.service_kit import PATIENCE_S, FakeClock, until
@@ -357,9 +362,9 @@ def test_one_long_round_is_soon_forgotten() -> None:
 
 def test_in_between_second_passes_leave_the_surest_first() -> None:
     load, asked = LiveLoad(), list[float]()
-    for round_s in (0.11, 0.13, 0.15, 0.17, 0.19):
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
         for _ in range(50):
-            load.took(round_s)
+            load.took(CALM_ROUND_S + share * (FULL_ROUND_S - CALM_ROUND_S))
         asked.append(load.least_doubt)
 
     assert asked == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9], abs=1e-3)
