@@ -5,6 +5,8 @@ is so sure is right depends on the company it is in: among unsure words, less of
 fitted on held-out speech lie beside the weights, `confidence` in `decoding.json`; they know nothing
 of depth.
 
+Dimensions: N = words.
+
 Source: Platt, "Probabilistic outputs for support vector machines", 1999, with a second input.
 """
 
@@ -13,13 +15,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from model_store.errors import CheckpointError
+
+Values = npt.NDArray[np.float64]
 
 KEY = "confidence"
 """Where `decoding.json` has it."""
 
 LEAST = 1e-4
 """Log odds are taken of no confidence nearer to 0 or 1."""
+
+MOST_ODDS = 700.0
+"""Log odds beyond which the exponential of a double overflows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,13 @@ class ConfidenceMap:
         """Calibrate the words of one utterance, or of what there is of it so far."""
         if not raw:
             return []
-        shared = self.offset + self.utterance * log_odds(sum(raw) / len(raw))
-        return [chance(shared + self.word * log_odds(one)) for one in raw]
+        raw_N = np.asarray(raw, np.float64)
+        return self.chances(raw_N, np.full(len(raw), raw_N.mean())).tolist()
+
+    def chances(self, raw_N: Values, company_N: Values) -> Values:
+        """Calibrate words, given the mean raw confidence of the words of each one's utterance."""
+        odds_N = self.word * log_odds(raw_N) + self.utterance * log_odds(company_N) + self.offset
+        return chance(odds_N)
 
     def as_json(self) -> dict[str, float]:
         """Give what `decoding.json` holds."""
@@ -77,12 +92,12 @@ def confidence_map(decoding: Mapping[str, Any]) -> ConfidenceMap | None:
         ) from error
 
 
-def log_odds(share: float) -> float:
-    """Give the logarithm of a share over the rest, the share kept off 0 and 1."""
-    inside = min(1 - LEAST, max(LEAST, share))
-    return math.log(inside / (1 - inside))
+def log_odds(share_N: Values) -> Values:
+    """Give the logarithms of shares over the rest, shares kept off 0 and 1."""
+    inside_N = share_N.clip(LEAST, 1 - LEAST)
+    return np.log(inside_N / (1 - inside_N))
 
 
-def chance(odds: float) -> float:
-    """Give the share whose log odds these are."""
-    return 1 / (1 + math.exp(-max(-700.0, odds)))
+def chance(odds_N: Values) -> Values:
+    """Give the shares whose log odds these are."""
+    return 1 / (1 + np.exp(-odds_N.clip(-MOST_ODDS, MOST_ODDS)))

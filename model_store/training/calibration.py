@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model_store.decoding.confidence import LEAST, ConfidenceMap
+from model_store.decoding.confidence import LEAST, ConfidenceMap, Values, chance, log_odds
 from model_store.text.normalise import normalise
 from model_store.text.wer import matched_words
 
-Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 IDENTITY = ConfidenceMap(word=1.0, utterance=0.0, offset=0.0)
@@ -100,13 +99,13 @@ def joined(parts: Sequence[LabelledWords]) -> LabelledWords:
 
 def fit_word(words: LabelledWords) -> ConfidenceMap:
     """Fit slope and offset of the word's own log odds."""
-    weight, offset = _fitted([_log_odds(words.raw_N), np.ones(len(words))], words.right_N)
+    weight, offset = _fitted([log_odds(words.raw_N), np.ones(len(words))], words.right_N)
     return ConfidenceMap(_kept(weight), 0.0, round(offset, 4))
 
 
 def fit_word_and_utterance(words: LabelledWords) -> ConfidenceMap:
     """Fit the weights of the word's and of its utterance's log odds, and the offset."""
-    inputs = [_log_odds(words.raw_N), _log_odds(words.company_N), np.ones(len(words))]
+    inputs = [log_odds(words.raw_N), log_odds(words.company_N), np.ones(len(words))]
     weight, utterance, offset = _fitted(inputs, words.right_N)
     if min(weight, utterance) < 0:  # a few words may say anything
         return fit_word(words)
@@ -133,8 +132,7 @@ def left_out_likelihood(groups: Sequence[LabelledWords], fit: Fit) -> float:
 
 def mapped(confidence: ConfidenceMap, words: LabelledWords) -> Values:
     """Give calibrated confidence, word by word."""
-    odds_N = confidence.word * _log_odds(words.raw_N)
-    return _chance(odds_N + confidence.utterance * _log_odds(words.company_N) + confidence.offset)
+    return confidence.chances(words.raw_N, words.company_N)
 
 
 def reliability(words: LabelledWords, confidence: ConfidenceMap = IDENTITY) -> Reliability:
@@ -171,7 +169,7 @@ def _fitted(inputs: Sequence[Values], right_N: Flags) -> list[float]:
 
     weight_C = towards_C
     for _ in range(NEWTON_STEPS):
-        p_N = _chance(x_NC @ weight_C)
+        p_N = chance(x_NC @ weight_C)
         curvature_CC = (x_NC.T * (p_N * (1 - p_N))) @ x_NC + np.eye(x_NC.shape[1])
         slope_C = x_NC.T @ (right_N - p_N) + towards_C - weight_C
         step_C = np.linalg.solve(curvature_CC, slope_C)
@@ -192,12 +190,3 @@ def _kept(weight: float) -> float:
 def _negative_log_likelihood(said_N: Values, right_N: Flags) -> float:
     inside_N = said_N.clip(LEAST, 1 - LEAST)
     return float(-np.log(np.where(right_N, inside_N, 1 - inside_N)).mean())
-
-
-def _log_odds(share_N: Values) -> Values:
-    inside_N = share_N.clip(LEAST, 1 - LEAST)
-    return np.log(inside_N / (1 - inside_N))
-
-
-def _chance(odds_N: Values) -> Values:
-    return 1 / (1 + np.exp(-odds_N.clip(-700, 700)))

@@ -68,6 +68,7 @@ def models_router(transcriber: Transcriber) -> APIRouter:
             "layers_total": info.layers_total,
             "depths": depths,
             "policies": list(info.policies),
+            "takes_hotwords": info.takes_hotwords,
         }
 
     return router

@@ -121,6 +121,7 @@ async def test_models_lists_the_depths_on_offer() -> None:
     assert models["layers_total"] == 8
     assert [depth["layers"] for depth in models["depths"]] == [8, 4, 2, 1]
     assert models["policies"] == ["ladder", "skip"]
+    assert models["takes_hotwords"] is True
 
 
 async def test_many_files_at_once_each_get_their_own_words() -> None:
