@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.insertions --clip CLIP --said TEXT > insertions.json
 
-Minutes of silence, noise and synthesised music, each followed by a spoken clip, as files through
-the shipped engine's own path (decode, gate, windows, decoder) at several depths; before them the
-clip alone, as it is and at a peak of -35 dBFS. Ends with one JSON line.
+Minutes of silence, noise and synthesised music, each followed by a spoken clip, through the shipped
+engine at several depths: as files (decode, gate, windows, decoder), and as live streams, packet by
+packet through a session. Before them the clip alone, as it is and at a peak of -35 dBFS; with
+`--noise` recorded noises too, over and over. Ends with one JSON line.
 """
 
 import argparse
@@ -14,20 +15,44 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import soundfile
+from prometheus_client import CollectorRegistry
 
+from benchmarks.capacity import pcm
 from benchmarks.hardware import read_environment
 from benchmarks.record import Run, document
 from model_store.audio import read_audio
 from model_store.registry import DEFAULT_MODEL
 from model_store.text.normalise import normalise
-from service.engine.base import LADDER, SAMPLE_RATE_HZ, Engine, Samples, Segment
+from service.engine.base import (
+    LADDER,
+    SAMPLE_RATE_HZ,
+    DepthChoice,
+    Engine,
+    ModelInfo,
+    Samples,
+    Word,
+)
 from service.engine.onnx.engine import create_onnx_engine
+from service.errors import ServiceError
+from service.metrics import create_metrics
+from service.scheduling.depth import deepest
+from service.scheduling.live import Round
+from service.scheduling.live_load import LiveLoad
+from service.streaming.backing import Backing
+from service.streaming.commands import Packet, Stop, StreamConfig
+from service.streaming.events import Event, Final
+from service.streaming.inbox import Inbox
+from service.streaming.measures import StreamMeasures
+from service.streaming.outbox import Outbox
+from service.streaming.session import Session
 
 QUIET_PEAK = 10 ** (-35 / 20)
 PAUSE_S = 1.0
+PACKET_SAMPLES = SAMPLE_RATE_HZ // 10
 NOTE_HZ = 440.0
 MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
 
@@ -37,7 +62,6 @@ def main() -> None:
     options = _parse()
     clip = read_audio(options.clip)
     engine = create_onnx_engine(options.model, num_threads=1, cache=options.cache)
-    engine.load()
     run = Run(
         benchmark="insertions",
         started=datetime.now(UTC),
@@ -46,18 +70,23 @@ def main() -> None:
             "model": options.model,
             "seconds": options.seconds,
             "said": options.said,
-            "path": "files",
             "seed": options.seed,
         },
         warm_up=0,
         repeats=1,
     )
     rows: list[Mapping[str, object]] = []
+    info = engine.load()
     quiet = clip * (QUIET_PEAK / float(np.abs(clip).max()))
-    rows += _rows(engine, "nothing, the clip alone", clip[:0], clip, options)
-    rows += _rows(engine, "nothing, the clip at a peak of -35 dBFS", clip[:0], quiet, options)
-    for name, sound in sounds(options.seconds, options.seed):
-        rows += _rows(engine, name, sound, clip, options)
+    cases = [("nothing", clip[:0], clip), ("nothing, clip at a peak of -35 dBFS", clip[:0], quiet)]
+    silence = np.zeros(round(options.seconds * SAMPLE_RATE_HZ), np.float32)
+    cases.append(("digital silence, clip at a peak of -35 dBFS", silence, quiet))
+    cases += [(name, sound, clip) for name, sound in sounds(options.seconds, options.seed)]
+    for path in options.noise:
+        noise = np.resize(read_audio(path), len(silence))
+        cases.append((f"recorded: {path.stem}", noise, clip))
+    for name, sound, spoken in cases:
+        rows += _rows(engine, info, name, sound, spoken, options)
     print(json.dumps(document(run, rows)))
 
 
@@ -116,11 +145,8 @@ def drums(length: int, draw: np.random.Generator) -> np.ndarray:
     return played
 
 
-def count_words(
-    segments: Sequence[Segment], clip_start_s: float, said: str
-) -> tuple[int, bool, str]:
+def count_words(words: Sequence[Word], clip_start_s: float, said: str) -> tuple[int, bool, str]:
     """Count words before the clip; say whether its first word stands first in what follows."""
-    words = [word for segment in segments for word in segment.words]
     before = [word.text for word in words if (word.start_s + word.end_s) / 2 < clip_start_s]
     after = " ".join(word.text for word in words[len(before) :])
     first = normalise(said).split()[:1]
@@ -150,8 +176,47 @@ def _notes(
     return played
 
 
+class Told(Outbox):
+    """Keeps the words of finals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[Word] = []
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Take what a client would be sent."""
+        self.words += [word for one in events if isinstance(one, Final) for word in one.words]
+
+    def fail(self, error: ServiceError) -> NoReturn:
+        """Fail with the stream."""
+        raise error
+
+
+def live_words(engine: Engine, info: ModelInfo, samples: Samples, drop: float) -> list[Word]:
+    """Give the words of a stream's finals; its packets come by a clock that waits for nobody."""
+    inbox, told, now_s, load = Inbox(len(samples) * 2), Told(), 0.0, LiveLoad()
+    measures = StreamMeasures(create_metrics(CollectorRegistry()), info)
+    backing = Backing(engine, info, deepest, measures, two_pass=True)
+    session = Session(StreamConfig(choice=DepthChoice(drop)), inbox, told, backing)
+    packets = [
+        pcm(samples[at : at + PACKET_SAMPLES]) for at in range(0, len(samples), PACKET_SAMPLES)
+    ]
+    for item in (*packets, Stop()):
+        now_s += PACKET_SAMPLES / SAMPLE_RATE_HZ
+        inbox.put(item if isinstance(item, Stop) else Packet(item, now_s))
+        while session.has_news:
+            Round([session], [session]).run(engine, lambda: now_s, load)  # noqa: B023 called at once
+            session.publish()
+    return told.words
+
+
 def _rows(
-    engine: Engine, name: str, sound: Samples, clip: Samples, options: argparse.Namespace
+    engine: Engine,
+    info: ModelInfo,
+    name: str,
+    sound: Samples,
+    clip: Samples,
+    options: argparse.Namespace,
 ) -> Iterator[Mapping[str, object]]:
     pause = np.zeros(round(PAUSE_S * SAMPLE_RATE_HZ), np.float32)
     file = io.BytesIO()
@@ -164,17 +229,24 @@ def _rows(
     for drop in options.drop:
         plan = engine.choose(drop, None, LADDER)
         segments = [engine.transcribe([window], plan).segments[0] for window in through]
-        inserted, first, after = count_words(segments, clip_start_s, options.said)
-        row: dict[str, object] = {
-            "sound": name,
-            "layers": plan.layers_text,
-            "inserted": inserted,
-            "speech_windows_before": sum(w.end_s <= clip_start_s for w in through),
-            "first_word": first,
-            "after": after,
+        heard = {
+            "file": [word for segment in segments for word in segment.words],
+            "live": live_words(engine, info, whole, drop),
         }
-        print(json.dumps(row), file=sys.stderr, flush=True)
-        yield row
+        for way, words in heard.items():
+            inserted, first, after = count_words(words, clip_start_s, options.said)
+            row: dict[str, object] = {
+                "sound": name,
+                "way": way,
+                "layers": plan.layers_text,
+                "inserted": inserted,
+                "first_word": first,
+                "after": after,
+            }
+            if way == "file":
+                row["speech_windows_before"] = sum(w.end_s <= clip_start_s for w in through)
+            print(json.dumps(row), file=sys.stderr, flush=True)
+            yield row
 
 
 def _parse() -> argparse.Namespace:
@@ -182,6 +254,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--clip", type=Path, required=True)
     parser.add_argument("--said", required=True)
+    parser.add_argument(
+        "--noise", type=Path, nargs="*", default=[], help="recorded, without speech"
+    )
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--drop", type=float, nargs="+", default=[0.0, 0.5, 0.75])
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/elastic-asr")

@@ -109,7 +109,7 @@ def main() -> None:
 
 def joined(corpus: Sequence[Utterance], seconds: float) -> tuple[bytes, list[Part]]:
     """Give an Ogg Opus file of a corpus' recordings, and where each of them ends."""
-    drawn = random.Random(7)  # noqa: S311 an order, not a secret
+    drawn = random.Random(7)
     file, parts, order = io.BytesIO(), list[Part](), list[Utterance]()
     end_s = 0.0
     with soundfile.SoundFile(file, "w", SAMPLE_RATE_HZ, 1, format="OGG", subtype="OPUS") as writer:

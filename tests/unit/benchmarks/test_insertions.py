@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from benchmarks.insertions import at_level, count_words, sounds
-from service.engine.base import Segment, Word
+from benchmarks.insertions import at_level, count_words, live_words, sounds
+from service.engine.base import Word
+from service.engine.fake import FakeEngine
 
 
-def segment(*words: tuple[str, float]) -> Segment:
-    heard = tuple(Word(text, start_s, start_s + 0.2, 1.0) for text, start_s in words)
-    return Segment(0.0, 20.0, " ".join(word.text for word in heard), heard)
+def said(*words: tuple[str, float]) -> list[Word]:
+    return [Word(text, start_s, start_s + 0.2, 1.0) for text, start_s in words]
 
 
 def test_sounds_are_equal_for_equal_seeds_and_others_for_other_seeds() -> None:
@@ -38,12 +38,24 @@ def test_a_level_is_the_root_mean_square(level_dbfs: float) -> None:
 
 
 def test_words_before_the_clip_are_insertions() -> None:
-    heard = [segment(("Thank", 1.0), ("you.", 1.3)), segment(("Hello", 10.1), ("there.", 10.5))]
+    heard = said(("Thank", 1.0), ("you.", 1.3), ("Hello", 10.1), ("there.", 10.5))
 
     assert count_words(heard, 10.0, "Hello there") == (2, True, "Hello there.")
 
 
 def test_a_first_word_that_is_missing_or_not_first_does_not_count() -> None:
-    assert count_words([segment(("there.", 10.1))], 10.0, "Hello there") == (0, False, "there.")
+    assert count_words(said(("there.", 10.1)), 10.0, "Hello there") == (0, False, "there.")
     assert count_words([], 10.0, "Hello there") == (0, False, "")
-    assert not count_words([segment(("Oh", 10.1), ("hello", 10.4))], 10.0, "Hello")[1]
+    assert not count_words(said(("Oh", 10.1), ("hello", 10.4)), 10.0, "Hello")[1]
+
+
+def test_a_stream_has_the_words_that_were_said_and_none_for_silence() -> None:
+    engine = FakeEngine(sleep=lambda _: None)
+    info = engine.load()
+    silence, sound = np.zeros(32_000, np.float32), np.full(16_000, 0.1, np.float32)
+
+    words = live_words(engine, info, np.concatenate([silence, sound, silence]), 0.0)
+
+    assert [word.text for word in words][:2] == ["alpha", "bravo"]
+    assert words[0].start_s == pytest.approx(2.0, abs=0.4)
+    assert live_words(engine, info, silence, 0.0) == []
