@@ -197,9 +197,9 @@ class ElasticLayer(nn.Module):
                     torch.zeros_like(x_BND) if self.bypass is None else self.bypass.change(x_BND)
                 )
                 continue
-            rows = -(-frames // part.stride)
-            parts_BND.append(self.given(change_BGD[:, row : row + rows], part.stride, frames))
-            row += rows
+            rows_BGD = change_BGD[:, row : row + part.num_rows]
+            parts_BND.append(self.given(rows_BGD, part.stride, frames))
+            row += part.num_rows
         return torch.cat(parts_BND, dim=1)
 
     def given(self, change_BGD: Tensor, stride: int, num_frames: int) -> Tensor:

@@ -33,7 +33,6 @@ from model_store.depth import (
     LayerTurn,
     Progress,
     check_look_ahead,
-    num_rows,
 )
 from model_store.errors import PlanInvalid
 
@@ -331,7 +330,7 @@ class _Side:
         row = 0
         for part in self.turn.answered:
             frames = part.end_frame - part.start_frame
-            rows = num_rows([part])
+            rows = part.num_rows
             rows_1GD = change_GD[None, row : row + rows]
             self._given.append(self._layer.given(rows_1GD, part.stride, frames)[0])
             row += rows

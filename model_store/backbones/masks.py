@@ -48,10 +48,7 @@ class ChunkMask:
         """Let rows attend to what is heard by the time they answer, mask_BGG; all is when audio ends."""
         first_G = first_frames(segments, device)
         end_G = first_G + torch.cat(
-            [
-                torch.full((-(-(p.end_frame - p.start_frame) // p.stride),), p.stride)
-                for p in segments
-            ]
+            [torch.full((part.num_rows,), part.stride) for part in segments]
         ).to(first_G)
         # A last chunk that is whole does not know that it is the last: what waits comes after it.
         last_B1 = torch.as_tensor(num_frames_B, device=device).reshape(-1, 1) // self.chunk_frames
@@ -92,5 +89,5 @@ def stride_index(segments: Sequence[Segment], device: torch.device | None) -> Te
     indices = [STRIDES.index(part.stride) for part in segments]
     if len(set(indices)) == 1:
         return indices[0]
-    rows = [-(-(part.end_frame - part.start_frame) // part.stride) for part in segments]
+    rows = [part.num_rows for part in segments]
     return torch.tensor(indices, device=device).repeat_interleave(torch.tensor(rows, device=device))

@@ -6,7 +6,6 @@ from model_store.depth.look_ahead import (
     Progress,
     check_look_ahead,
     frames_behind,
-    num_rows,
 )
 from model_store.depth.plan import MAX_STRIDE, STRIDES, DepthPlan, DepthSchedule, Segment
 
@@ -24,5 +23,4 @@ __all__ = [
     "check_drop",
     "check_look_ahead",
     "frames_behind",
-    "num_rows",
 ]

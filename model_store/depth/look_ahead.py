@@ -12,7 +12,6 @@ What waits is run with the next chunk, and nothing twice. With a look-ahead of 0
 for all of its chunk, so that a chunk's last frames hear nothing of what follows them.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -86,12 +85,12 @@ class LayerTurn:
     @cached_property
     def heard_rows(self) -> int:
         """Rows of what is heard."""
-        return num_rows(self.heard)
+        return sum(part.num_rows for part in self.heard)
 
     @cached_property
     def answered_rows(self) -> int:
         """Rows of what is answered."""
-        return num_rows(self.answered)
+        return sum(part.num_rows for part in self.answered)
 
 
 @dataclass(slots=True)
@@ -194,8 +193,3 @@ def _parts(start: int, end: int, edge: int, old: int, stride: int) -> tuple[Segm
     """Divide a span where the chunk's plan begins; what is before it has the one before."""
     parts = (Segment(start, min(end, edge), old), Segment(max(start, edge), end, stride))
     return tuple(part for part in parts if part.end_frame > part.start_frame)
-
-
-def num_rows(parts: Iterable[Segment]) -> int:
-    """Rows of segments, skipped ones left out."""
-    return sum(-(-(p.end_frame - p.start_frame) // p.stride) for p in parts if p.stride)

@@ -88,6 +88,12 @@ class Segment:
     end_frame: int
     stride: int
 
+    @property
+    def num_rows(self) -> int:
+        """Rows that the layer computes: one for each group of frames, whole or not; 0 when skipped."""
+        frames = self.end_frame - self.start_frame
+        return -(-frames // self.stride) if self.stride else 0
+
 
 @dataclass(frozen=True, slots=True)
 class DepthSchedule:
@@ -141,9 +147,5 @@ class DepthSchedule:
         return tuple(joined)
 
     def num_rows(self, layer: int, num_frames: int) -> int:
-        """Rows that one layer computes: ceil(frames / stride) in each segment, 0 when skipped."""
-        return sum(
-            -(-(part.end_frame - part.start_frame) // part.stride)
-            for part in self.segments(layer, num_frames)
-            if part.stride
-        )
+        """Rows that one layer computes, of all its segments."""
+        return sum(part.num_rows for part in self.segments(layer, num_frames))

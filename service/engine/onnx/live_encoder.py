@@ -25,7 +25,6 @@ from model_store.depth import (
     Progress,
     Segment,
     check_look_ahead,
-    num_rows,
 )
 from model_store.errors import PlanInvalid
 from service.engine.onnx.checkpoint import (
@@ -266,7 +265,7 @@ class _Side:
             return
         for part in self.turn.answered:
             x_ND = self._frames_TD[part.start_frame - first : part.end_frame - first]
-            rows = slice(row, row + num_rows([part]))
+            rows = slice(row, row + part.num_rows)
             row = rows.stop
             if part.stride == 1:
                 x_ND[:] = made_GD[rows]
@@ -295,7 +294,7 @@ def _half_positions(parts: tuple[Segment, ...]) -> npt.NDArray[np.int64]:
 @lru_cache(maxsize=1024)
 def _stride_index(parts: tuple[Segment, ...]) -> npt.NDArray[np.int64]:
     """Give the index into `STRIDES` of each row's stride."""
-    return np.repeat([STRIDES.index(p.stride) for p in parts], [num_rows([p]) for p in parts])
+    return np.repeat([STRIDES.index(p.stride) for p in parts], [p.num_rows for p in parts])
 
 
 def _skipped(plan: DepthPlan) -> tuple[bool, ...]:

@@ -9,7 +9,6 @@ from model_store.depth import (
     Progress,
     check_look_ahead,
     frames_behind,
-    num_rows,
 )
 from model_store.errors import PlanInvalid
 
@@ -101,5 +100,5 @@ def test_rows_are_counted_by_stride() -> None:
 
     (first, *_), *_ = [progress.advance(DepthPlan.parse("2,2,4,1,1,1,1,1"), 24, ended=False)]
 
-    assert num_rows(first.heard) == 12
-    assert num_rows(first.answered) == 11
+    assert first.heard_rows == 12
+    assert first.answered_rows == 11
