@@ -116,7 +116,7 @@ class LiveDecoder:
             states: one a stream, each with a pooled frame or more.
             most_tokens: limit of each whole transcript.
             ended: whether each utterance has.
-            most_calls: after which those that have ended may wait; see `decoding.live.write`.
+            most_calls: after which those that have ended may wait; see `live_updates.write`.
         """
         audio: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 

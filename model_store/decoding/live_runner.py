@@ -27,7 +27,7 @@ CHUNK_FRAMES = 24
 
 FINAL_CALLS = 4
 """Decoder calls of a step after which finals wait for the next one, for whoever serves many streams:
-a final takes nine as a rule and up to seventeen, in which nobody else would get a word."""
+a partial takes no more, and a final up to a dozen, in which nobody else would get a word."""
 
 SECOND_PASS_WINDOWS = 4
 """Whole utterances that are heard again together."""
@@ -72,7 +72,7 @@ class LiveMachine(Protocol[Encoder, Decoder]):
         ended: Sequence[bool],
         most_calls: int | None,
     ) -> None:
-        """Bring transcripts up to date with what they have heard; `most_calls` as `decoding.live.write`."""
+        """Bring transcripts up to date with what they have heard; `most_calls` as in `live_updates`."""
         ...
 
 

@@ -26,11 +26,12 @@ def write(
     """
     num_calls = 0
     while wanted := [(i, t.feed) for i, t in enumerate(transcripts) if t.feed is not None]:
-        if num_calls == most_calls and all(may_wait[index] for index, _ in wanted):
+        enough = most_calls is not None and num_calls >= most_calls
+        if enough and all(may_wait[index] for index, _ in wanted):
             return
         for (index, _), scored in zip(wanted, call(wanted), strict=True):
             transcripts[index].take(scored)
-        num_calls += most_calls is None or num_calls < most_calls
+        num_calls += 1
 
 
 def bring_up_to_date(
@@ -48,8 +49,8 @@ def bring_up_to_date(
         num_rows: pooled frames that there are, one entry a transcript here and below.
         most_tokens: limit of each whole transcript.
         ended: whether each utterance has; nothing is heard any more then, so its update may wait.
-        call: as `write` takes it, and
-        most_calls: too.
+        call: runs the decoder, as in `write`.
+        most_calls: after which updates that may wait do, as in `write`.
     """
     updates = list(zip(transcripts, num_rows, most_tokens, ended, strict=True))
     for transcript, rows, most, end in updates:
