@@ -28,6 +28,9 @@ _MIN_ONSET_FRAMES = 3  # 96 ms: the shortest words are longer, most knocks are n
 
 CALL_FRAMES = 512
 """Frames of one call of the graph, 16 s; bounds its memory."""
+REST_FRAMES = 512
+"""So many frames without speech, counted from a recording's beginning, and the graph begins anew: over minutes of
+noise its memory drifts, until speech is heard 0.4 s late and its first word is lost."""
 
 
 class Listener(Protocol):
@@ -107,15 +110,15 @@ class SileroGate:
         assert len(ours) == len(listeners), "expected listeners of this gate"
         frames = [one.take(pushed) for one, pushed in zip(ours, samples, strict=True)]
         found: list[list[Samples]] = [[] for _ in ours]
-        done = 0
-        while left := [place for place, rows in enumerate(frames) if len(rows) > done]:
+        while left := [place for place, rows in enumerate(frames) if len(rows)]:
             # Who has few frames is filled up to who has most: no further than a call is long.
             quota = max(1, CALL_FRAMES // len(left))
-            turn = [frames[place][done : done + quota] for place in left]
+            turn = [frames[place][: min(quota, ours[place].frames_to_rest)] for place in left]
             answers = self._run([ours[place] for place in left], turn)
             for place, values in zip(left, answers, strict=True):
+                ours[place].heard(values)
                 found[place].append(values)
-            done += quota
+                frames[place] = frames[place][len(values) :]
         return [np.concatenate([np.zeros(0, np.float32), *parts]) for parts in found]
 
     def _run(
@@ -161,6 +164,8 @@ class SileroListener:
         self.hidden = np.zeros((1, 1, 128), np.float32)
         self.cell = np.zeros((1, 1, 128), np.float32)
         self.level = _Level()
+        self._num_frames = 0
+        self._likeliest = 0.0
         self._rest = np.zeros(self._CONTEXT_SAMPLES, np.float32)
         """The context of the next frame and what there is of that frame."""
 
@@ -174,6 +179,20 @@ class SileroListener:
         if not num_begun:
             return np.zeros(0, np.float32)
         return self.push(np.zeros(FRAME_SAMPLES - num_begun, np.float32))
+
+    @property
+    def frames_to_rest(self) -> int:
+        """Frames up to the next place where the graph may begin anew."""
+        return REST_FRAMES - self._num_frames % REST_FRAMES
+
+    def heard(self, probabilities: Samples) -> None:
+        """Take the probabilities of further frames, no more than `frames_to_rest`."""
+        self._num_frames += len(probabilities)
+        self._likeliest = max(self._likeliest, float(probabilities.max()))
+        if self._num_frames % REST_FRAMES == 0:
+            if self._likeliest < HOLD:
+                self.hidden, self.cell = np.zeros_like(self.hidden), np.zeros_like(self.cell)
+            self._likeliest = 0.0
 
     def take(self, samples: Samples) -> Samples:
         """Give the frames that these samples complete, (N, 64 + 512), and keep what is left."""

@@ -1,14 +1,20 @@
 import hashlib
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.audio import FRAME_SAMPLES, SileroGate, has_speech, speech_spans
+from model_store.audio import FRAME_SAMPLES, SileroGate, has_speech, read_audio, speech_spans
+from model_store.audio.gate import ONSET
 from tests.audio_kit import RATE_HZ, Samples, babble, noise, silence, tone
+
+ASSETS = Path(__file__).parents[3] / "assets"
+LATE_FRAMES = 4
+"""Of nine that an utterance takes along before its first frame of speech."""
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +107,25 @@ def test_how_a_recording_is_cut_into_pushes_changes_nothing(
     samples = np.concatenate([noise(0.5), speech[:20_000]])
 
     np.testing.assert_allclose(listen(gate, samples, pieces), listen(gate, samples), atol=1e-4)
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 701])
+def test_nor_where_the_graph_begins_anew(gate: SileroGate, pieces: int) -> None:
+    samples = np.concatenate([at_peak(pink(40.0), -40.0), babble(2.0)])
+
+    np.testing.assert_allclose(listen(gate, samples, pieces), listen(gate, samples), atol=1e-4)
+
+
+@pytest.mark.parametrize("peak_db", [-10.0, -45.0])
+def test_speech_is_heard_as_soon_after_minutes_of_noise(gate: SileroGate, peak_db: float) -> None:
+    clip, pause = read_audio(ASSETS / "fox.opus"), silence(1.0)
+    alone = np.argmax(listen(gate, np.concatenate([pause, clip])) >= ONSET)
+    noisy = at_peak(pink(10_000 * FRAME_SAMPLES / RATE_HZ), peak_db)
+
+    heard = listen(gate, np.concatenate([noisy, pause, clip]))
+
+    late = np.argmax(heard >= ONSET) - len(noisy) // FRAME_SAMPLES - alone
+    assert 0 <= late <= LATE_FRAMES
 
 
 def test_listeners_share_a_gate_and_nothing_else(gate: SileroGate, speech: Samples) -> None:
