@@ -28,9 +28,10 @@ _MIN_ONSET_FRAMES = 3  # 96 ms: the shortest words are longer, most knocks are n
 
 CALL_FRAMES = 512
 """Frames of one call of the graph, 16 s; bounds its memory."""
-REST_FRAMES = 512
-"""So many frames without speech, counted from a recording's beginning, and the graph begins anew: over minutes of
-noise its memory drifts, until speech is heard 0.4 s late and its first word is lost."""
+REST_FRAMES = 2048
+"""So many frames without speech, 65 s, counted from a recording's beginning, and the graph begins anew: over
+minutes of noise its memory drifts, until speech is heard 0.4 s late and its first word is lost. Not more
+often, as it takes a clatter for speech more easily while it is new."""
 
 
 class Listener(Protocol):
