@@ -1,5 +1,7 @@
 """The speech gate's graph for many recordings against its layers written down in torch."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -57,12 +59,11 @@ def expected(
         return torch.cat([i, f, c, o])
 
     with torch.no_grad():
-        lstm.weight_ih_l0.copy_(as_torch(kept["W"][0]))
-        lstm.weight_hh_l0.copy_(as_torch(kept["R"][0]))
-        for bias, half in zip(
-            (lstm.bias_ih_l0, lstm.bias_hh_l0), kept["B"][0].chunk(2), strict=True
-        ):
-            bias.copy_(as_torch(half))
+        parameters = dict(lstm.named_parameters())
+        parameters["weight_ih_l0"].copy_(as_torch(kept["W"][0]))
+        parameters["weight_hh_l0"].copy_(as_torch(kept["R"][0]))
+        for name, half in zip(("bias_ih_l0", "bias_hh_l0"), kept["B"][0].chunk(2), strict=True):
+            parameters[name].copy_(as_torch(half))
         state = torch.from_numpy(hidden), torch.from_numpy(cell)
         heard, (last_hidden, last_cell) = lstm(x[:, :, 0][:, None], state)
         score = heard[:, 0].relu() @ kept["output.weight"][0] + kept["output.bias"]
@@ -72,7 +73,8 @@ def expected(
 @pytest.mark.parametrize("lengths", [[1], [5], [3, 1, 4], [2, 2]])
 def test_recordings_side_by_side_are_heard_as_each_by_itself(lengths: list[int]) -> None:
     stored, draw = weights(len(lengths)), np.random.default_rng(1)
-    session = onnxruntime.InferenceSession(batch(published(stored)).SerializeToString())
+    runtime: Any = onnxruntime  # it ships no types
+    session = runtime.InferenceSession(batch(published(stored)).SerializeToString())
     frames = [draw.normal(0, 0.3, (n, 576)).astype(np.float32) for n in lengths]
     hidden, cell = draw.normal(0, 0.5, (2, 1, len(lengths), CHANNELS)).astype(np.float32)
     starts, order_TB = np.cumsum([0, *lengths[:-1]]), np.zeros((max(lengths), len(lengths)), int)
@@ -81,7 +83,7 @@ def test_recordings_side_by_side_are_heard_as_each_by_itself(lengths: list[int])
         order_TB[:length, recording] = start + np.arange(length)
         place += [time * len(lengths) + recording for time in range(length)]
 
-    found = session.run(
+    found: list[np.ndarray] = session.run(
         ["speech_probs", "hn", "cn"],
         {
             "input": np.concatenate(frames),
