@@ -3,9 +3,10 @@
     python -m benchmarks.long_file --speech MANIFEST... --hours 3 > benchmarks/results/long-file_X.json
 
 The file is made of a corpus' recordings with pauses between them, in an order drawn once, over and
-over until it is long enough. Every recording has its words found by their times in the answer and
-compared with its transcript; the same is done with what the server says to each recording sent by
-itself, so the ratio of the two is what joining, cutting into windows and the gate cost.
+over until it is long enough. Its words are compared with the transcripts a stretch of twenty
+recordings at a time (their times say which stretch); the same is done with what the server says to
+each recording sent by itself, so the ratio of the two is what joining, cutting into windows and the
+gate cost.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -34,6 +35,8 @@ from model_store.audio import SAMPLE_RATE_HZ, read_audio
 from model_store.text.wer import WordErrors, normalised_word_errors, paired_ratio_interval, total
 from model_store.training.manifest import Utterance, read_manifest
 
+RECORDINGS_PER_STRETCH = 20
+"""Few stretches begin and end within earshot of a word that is timed on the wrong side."""
 PAUSES_S = (0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 2.5)
 SAMPLED_EVERY_S = 1.0
 PATIENCE_S = 7200.0
@@ -47,6 +50,24 @@ class Part:
     end_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What was said in some recordings on end, as written down and as heard one by one."""
+
+    transcript: str
+    alone: str
+    end_s: float
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], alone: Mapping[Path, str]) -> "Stretch":
+        """Join recordings that follow each other."""
+        return cls(
+            " ".join(part.utterance.transcript for part in parts),
+            " ".join(alone[part.utterance.path] for part in parts),
+            parts[-1].end_s,
+        )
+
+
 def main() -> None:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -58,20 +79,20 @@ def main() -> None:
     corpus = [item for manifest in options.speech for item in read_manifest(manifest)]
     file, parts = joined(corpus, options.hours * 3600)
     with PinnedServer(options.server_core, {"ASR_MAX_REQUEST_S": str(PATIENCE_S)}) as server:
-        alone = [
-            normalised_word_errors(
-                item.transcript, sent(server, item.path.read_bytes(), options)["text"]
-            )
-            for item in corpus
-        ]
+        alone = {
+            item.path: sent(server, item.path.read_bytes(), options)["text"] for item in corpus
+        }
         memory = MemoryLog(server)
         before_s, began_s = server.cpu_s(), time.monotonic()
         with memory:
             answer = sent(server, file, options)
         wall_s, cpu_s = time.monotonic() - began_s, server.cpu_s() - before_s
-    errors = errors_by_part(parts, answer["words"])
-    by_path = dict(zip((item.path for item in corpus), alone, strict=True))
-    same = [by_path[part.utterance.path] for part in parts]
+    stretches = [
+        Stretch.of(parts[start : start + RECORDINGS_PER_STRETCH], alone)
+        for start in range(0, len(parts), RECORDINGS_PER_STRETCH)
+    ]
+    errors = errors_by_stretch(stretches, answer["words"])
+    same = [normalised_word_errors(stretch.transcript, stretch.alone) for stretch in stretches]
     low, high = paired_ratio_interval(errors, same)
     audio_s = parts[-1].end_s
     row: dict[str, object] = {
@@ -86,6 +107,8 @@ def main() -> None:
         "memory_bytes": memory.summary(),
         "wer_alone": total(same).rate,
         "wer_in_file": total(errors).rate,
+        "errors_alone": asdict(total(same)),
+        "errors_in_file": asdict(total(errors)),
         "ratio": total(errors).rate / max(1e-9, total(same).rate),
         "ratio_interval_95": [low, high],
     }
@@ -125,16 +148,18 @@ def joined(corpus: Sequence[Utterance], seconds: float) -> tuple[bytes, list[Par
     return file.getvalue(), parts
 
 
-def errors_by_part(parts: Sequence[Part], words: Sequence[Mapping[str, Any]]) -> list[WordErrors]:
-    """Compare each part's transcript with the words whose middle lies in its share of the file."""
-    ends_s = [part.end_s for part in parts]
-    said: list[list[str]] = [[] for _ in parts]
+def errors_by_stretch(
+    stretches: Sequence[Stretch], words: Sequence[Mapping[str, Any]]
+) -> list[WordErrors]:
+    """Compare each stretch with the words whose middle lies in its share of the file."""
+    ends_s = [stretch.end_s for stretch in stretches]
+    said: list[list[str]] = [[] for _ in stretches]
     for word in words:
         place = int(np.searchsorted(ends_s, (word["start"] + word["end"]) / 2))
-        said[min(place, len(parts) - 1)].append(word["word"])
+        said[min(place, len(stretches) - 1)].append(word["word"])
     return [
-        normalised_word_errors(part.utterance.transcript, " ".join(its))
-        for part, its in zip(parts, said, strict=True)
+        normalised_word_errors(stretch.transcript, " ".join(its))
+        for stretch, its in zip(stretches, said, strict=True)
     ]
 
 

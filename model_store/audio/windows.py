@@ -23,10 +23,13 @@ MARGIN_S = 0.5
 """Silence that stays around speech: soft onsets and endings lie in it."""
 LONG_PAUSE_S = 2.0
 """A pause this long ends a window."""
+TURN_S = 1.0
+"""As much sure silence does too: somebody else may go on, and a decoder loses words there."""
 _WORTH_CUTTING_S = 0.25  # silence beyond the margin that deserves a window of its own
 _SHORTEST_TAIL_S = 2.0  # a last window of a word or two would be recognised without context
-_ENOUGH_PAUSE_S = 1.0  # between pauses longer than this the later one wins
+_ENOUGH_PAUSE_S = 0.5  # between pauses longer than this the later one wins
 _SHORTEST_PAUSE_S = 0.1
+_SURE = 0.1  # whispered words in a "pause" get more than this from the gate
 _SMOOTHING_FRAMES = 5  # 160 ms, a syllable
 
 
@@ -81,7 +84,7 @@ def _cut(cutter: "_Cutter", waiting: "_Waiting", *, is_last: bool) -> tuple[int,
     leading = cutter.leading(spans)
     if leading:
         return leading, False
-    speech_end = cutter.speech_end(spans, num_frames, is_last=is_last)
+    speech_end = cutter.speech_end(spans, probabilities, is_last=is_last)
     if speech_end <= cutter.max_frames:
         return cutter.with_margin(speech_end, num_frames), True
     loudness = waiting.loudness_db(cutter.max_frames)
@@ -136,6 +139,7 @@ class _Cutter:
 
     _MARGIN = int(MARGIN_S / FRAME_S)
     _LONG_PAUSE = int(LONG_PAUSE_S / FRAME_S)
+    _TURN = int(TURN_S / FRAME_S)
     _WORTH_CUTTING = int(_WORTH_CUTTING_S / FRAME_S)
 
     @property
@@ -151,11 +155,14 @@ class _Cutter:
         onset = spans[0][0] - self._MARGIN
         return min(self.max_frames, onset) if onset >= self._WORTH_CUTTING else 0
 
-    def speech_end(self, spans: list[tuple[int, int]], num_frames: int, *, is_last: bool) -> int:
+    def speech_end(
+        self, spans: list[tuple[int, int]], probabilities: Samples, *, is_last: bool
+    ) -> int:
         """Return where the last word before a long pause ends."""
-        end = spans[0][1]
+        num_frames, end = len(probabilities), spans[0][1]
         for start, stop in spans[1:]:
-            if start - end >= self._LONG_PAUSE:
+            surely_silent = int((probabilities[end:start] < _SURE).sum())
+            if start - end >= self._LONG_PAUSE or surely_silent >= self._TURN:
                 return end
             end = stop
         return end if is_last or num_frames - end >= self._LONG_PAUSE else num_frames

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.long_file import Part, errors_by_part, joined
+from benchmarks.long_file import Part, Stretch, errors_by_stretch, joined
 from model_store.text.wer import total
 from model_store.training.manifest import Utterance
 
@@ -36,17 +36,21 @@ def test_a_file_is_as_long_as_its_parts_say(tmp_path: Path) -> None:
     assert soundfile.info(io.BytesIO(file)).duration == pytest.approx(parts[-1].end_s, abs=0.01)
 
 
-def test_words_belong_to_the_part_in_which_they_were_said(tmp_path: Path) -> None:
+def test_words_belong_to_the_stretch_in_which_they_were_said(tmp_path: Path) -> None:
     parts = [
-        Part(utterance(tmp_path / "a", "good morning"), 2.0),
-        Part(utterance(tmp_path / "b", "to all of you"), 5.0),
+        Part(utterance(tmp_path / "a", "good"), 1.0),
+        Part(utterance(tmp_path / "b", "morning"), 2.0),
+        Part(utterance(tmp_path / "c", "to all of you"), 5.0),
     ]
+    alone = {part.utterance.path: part.utterance.transcript for part in parts}
+    stretches = [Stretch.of(parts[:2], alone), Stretch.of(parts[2:], alone)]
     words = [said("good", 0.1), said("morning", 1.8), said("to", 2.5), said("all", 3.0)]
 
-    whole = errors_by_part(parts, [*words, said("of", 3.5), said("you", 5.1)])
-    lost = errors_by_part(parts, words)
-    doubled = errors_by_part(parts, [words[0], words[1], words[1], *words[2:]])
+    whole = errors_by_stretch(stretches, [*words, said("of", 3.5), said("you", 5.1)])
+    lost = errors_by_stretch(stretches, words)
+    doubled = errors_by_stretch(stretches, [words[0], words[1], words[1], *words[2:]])
 
+    assert stretches[0] == Stretch("good morning", "good morning", 2.0)
     assert total(whole).errors == 0
     assert [one.deletions for one in lost] == [0, 2]
     assert [one.insertions for one in doubled] == [1, 0]

@@ -148,9 +148,15 @@ def test_a_long_pause_is_a_window_of_its_own() -> None:
 
 
 def test_a_short_pause_is_not() -> None:
-    samples = np.concatenate([words(3.0), silence(1.5), words(3.0)])
+    samples = np.concatenate([words(3.0), silence(0.9), words(3.0)])
 
-    assert lengths(cut(samples)) == [(7.5, True)]
+    assert lengths(cut(samples)) == [(6.9, True)]
+
+
+def test_a_pause_in_which_somebody_else_may_begin_ends_a_window_and_is_shared() -> None:
+    samples = np.concatenate([words(3.0), silence(1.1), words(3.0)])
+
+    assert lengths(cut(samples)) == [(3.5, True), (3.6, True)]
 
 
 def test_silence_alone_is_marked() -> None:
@@ -167,9 +173,9 @@ def test_long_speech_is_cut_in_the_middle_of_its_longest_pause() -> None:
 
 
 def test_of_two_long_pauses_the_later_one_is_taken() -> None:
-    samples = np.concatenate([words(10.0), silence(1.4), words(8.0), silence(1.1), words(20.0)])
+    samples = np.concatenate([words(10.0), silence(0.9), words(8.0), silence(0.6), words(20.0)])
 
-    assert lengths(cut(samples))[0][0] == pytest.approx(19.9, abs=0.1)
+    assert lengths(cut(samples))[0][0] == pytest.approx(19.2, abs=0.1)
 
 
 def test_speech_without_a_pause_is_cut_where_it_is_quietest() -> None:
