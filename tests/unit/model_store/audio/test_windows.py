@@ -18,6 +18,7 @@ from model_store.audio.gate import FRAME_S
 from tests.audio_kit import Samples, babble, noise, silence
 
 LOUD = 0.1  # a sample above this is a word to the gate of these tests
+FAINT = 0.02  # above this it is not sure
 
 
 @dataclass(slots=True)
@@ -42,7 +43,8 @@ class LoudnessListener:
         num_frames = len(samples) // FRAME_SAMPLES
         self._rest = samples[num_frames * FRAME_SAMPLES :]
         frames = samples[: num_frames * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
-        return (np.abs(frames).max(axis=1) > LOUD).astype(np.float32)
+        peaks = np.abs(frames).max(axis=1)
+        return np.where(peaks > LOUD, 1.0, np.where(peaks > FAINT, 0.2, 0.0)).astype(np.float32)
 
     def finish(self) -> Samples:
         if not len(self._rest):
@@ -157,6 +159,12 @@ def test_a_pause_in_which_somebody_else_may_begin_ends_a_window_and_is_shared() 
     samples = np.concatenate([words(3.0), silence(1.1), words(3.0)])
 
     assert lengths(cut(samples)) == [(3.5, True), (3.6, True)]
+
+
+def test_a_pause_in_which_somebody_may_whisper_is_kept() -> None:
+    samples = np.concatenate([words(3.0), noise(1.5, peak=0.05), words(3.0)])
+
+    assert lengths(cut(samples)) == [(7.5, True)]
 
 
 def test_silence_alone_is_marked() -> None:
