@@ -237,6 +237,11 @@ class Settings(BaseSettings):
         description="Of a fleet: streams that a replica is thought to carry at full depth; what it "
         "is seen to carry goes before.",
     )
+    replica_spare_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="Of a fleet: replicas leave once they have been more than the load needs for so long.",
+    )
     replica_cores: float = Field(
         default=1.0,
         gt=0,

@@ -24,6 +24,7 @@ from tests.stream_kit import packets, sound
 START_PATIENCE_S = 90.0
 END_PATIENCE_S = 60.0
 PACKET_S = 0.1
+REPLICA = "ray::ServeReplica"
 LISTENING = "0A"
 LOOPBACKS = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 
@@ -170,6 +171,22 @@ async def play(
 
     await stream.run(paced())
     return heard
+
+
+async def outlive_a_killed_replica(running: Fleet) -> None:
+    """Kill one of two replicas under seven streams; all of them are heard to the end, word for word."""
+    streams = [asyncio.create_task(play(running, sentences(6))) for _ in range(7)]
+    await asyncio.sleep(4)
+    victim = running.processes(REPLICA)[0]
+    os.kill(victim, signal.SIGKILL)
+    heard = await asyncio.gather(*streams)
+
+    assert {len(one.all("ready")) for one in heard} == {1, 2}  # some had to begin again
+    assert not any(one.missing for one in heard)
+    assert {tuple(one.finals) for one in heard} == {tuple(heard[0].finals)}
+    assert [number for number, _ in heard[0].finals] == list(range(6))
+    assert victim not in running.processes(REPLICA)
+    await asyncio.to_thread(running.wait, lambda replicas: len(replicas) == 2, "two replicas again")
 
 
 def _free_port() -> int:

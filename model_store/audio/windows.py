@@ -25,7 +25,7 @@ LONG_PAUSE_S = 2.0
 """A pause this long ends a window."""
 TURN_S = 1.0
 """As much sure silence does too: somebody else may go on, and a decoder loses words there."""
-_WORTH_CUTTING_S = 0.25  # silence beyond the margin that deserves a window of its own
+_WORTH_CUTTING_S = 1.75  # silence beyond the margin that deserves a window of its own
 _SHORTEST_TAIL_S = 2.0  # a last window of a word or two would be recognised without context
 _ENOUGH_PAUSE_S = 0.5  # between pauses longer than this the later one wins
 _SHORTEST_PAUSE_S = 0.1
@@ -59,8 +59,9 @@ def cut_windows(
         min_window_s: Where speech goes on for more than `max_window_s`, it is cut after this.
 
     Yields:
-        Windows that tile the audio. Around speech at most about `MARGIN_S` of silence is left;
-        beyond that, silence comes in windows with `speech` false.
+        Windows that tile the audio. Around speech `MARGIN_S` of silence is left, and a little more
+        where that spares a cut: each one may cost a word. Longer silence comes in windows with
+        `speech` false.
     """
     assert 1.0 <= min_window_s <= max_window_s, "expected 1 <= min_window_s <= max_window_s"
     cutter = _Cutter(int(min_window_s / FRAME_S), int(max_window_s / FRAME_S))

@@ -164,6 +164,7 @@ def application(settings: Settings, balancer: str | None = None) -> Application:
                     "least": settings.replicas_min,
                     "most": settings.replicas_max,
                     "replica_weight": settings.replica_streams,
+                    "remove_dwell_s": settings.replica_spare_s,
                     "late_s": LATE * settings.controller_setpoint_s,
                 },
             ),

@@ -11,12 +11,21 @@ import pytest
 
 from benchmarks.fleet_server import descendants
 from service.fleet.haproxy import haproxy_program
-from tests.fleet_kit import Fleet, Heard, fleet, open_doors, play, sentences, title_of
+from tests.fleet_kit import (
+    Fleet,
+    Heard,
+    fleet,
+    open_doors,
+    outlive_a_killed_replica,
+    play,
+    sentences,
+    title_of,
+)
 from tests.service_kit import wav_bytes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
-REPLICA, HAPROXY = "ray::ServeReplica", haproxy_program()
+HAPROXY = haproxy_program()
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +90,7 @@ async def test_streams_are_shared_out_evenly(running: Fleet) -> None:
 async def test_the_streams_of_a_replica_that_is_killed_go_on_without_a_lost_or_doubled_word(
     running: Fleet,
 ) -> None:
-    undisturbed, *streams = (asyncio.create_task(play(running, sentences(6))) for _ in range(7))
-    await asyncio.sleep(4)
-    victim = running.processes(REPLICA)[0]
-    os.kill(victim, signal.SIGKILL)
-    heard = await asyncio.gather(undisturbed, *streams)
-
-    assert {len(one.all("ready")) for one in heard} == {1, 2}  # some had to begin again
-    assert not any(one.missing for one in heard)
-    assert {tuple(one.finals) for one in heard} == {tuple(heard[0].finals)}
-    assert [number for number, _ in heard[0].finals] == list(range(6))
-    assert victim not in running.processes(REPLICA)
-    await asyncio.to_thread(running.wait, lambda replicas: len(replicas) == 2, "two replicas again")
+    await outlive_a_killed_replica(running)
 
 
 async def test_when_the_load_balancer_dies_another_takes_its_place_and_streams_go_on(

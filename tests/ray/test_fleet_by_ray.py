@@ -7,7 +7,15 @@ import httpx
 import pytest
 
 from benchmarks.fleet_server import descendants
-from tests.fleet_kit import Fleet, fleet, open_doors, play, sentences, title_of
+from tests.fleet_kit import (
+    Fleet,
+    fleet,
+    open_doors,
+    outlive_a_killed_replica,
+    play,
+    sentences,
+    title_of,
+)
 from tests.service_kit import wav_bytes
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
@@ -47,6 +55,12 @@ async def test_streams_are_shared_out_and_heard_to_the_end(running: Fleet) -> No
 
     assert sorted(loads) == [3, 3]
     assert all([number for number, _ in one.finals] == [0, 1] for one in heard)
+
+
+async def test_the_streams_of_a_replica_that_is_killed_go_on_without_a_lost_or_doubled_word(
+    running: Fleet,
+) -> None:
+    await outlive_a_killed_replica(running)
 
 
 def test_told_to_stop_it_ends_well(running: Fleet) -> None:

@@ -132,9 +132,9 @@ def test_a_short_utterance_is_one_window() -> None:
 
 
 def test_a_little_silence_around_speech_stays() -> None:
-    samples = np.concatenate([silence(0.6), words(3.0), silence(0.6)])
+    samples = np.concatenate([silence(2.0), words(3.0), silence(2.0)])
 
-    assert lengths(cut(samples)) == [(4.2, True)]
+    assert lengths(cut(samples)) == [(7.0, True)]
 
 
 def test_long_silence_around_speech_is_cut_off_and_marked() -> None:
