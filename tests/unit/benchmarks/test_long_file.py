@@ -1,13 +1,17 @@
 """A file made of recordings, and the words of it that belong to each."""
 
+import argparse
 import io
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.long_file import Part, Stretch, errors_by_stretch, joined
+from benchmarks.capacity_server import PinnedServer
+from benchmarks.long_file import Part, Stretch, errors_by_stretch, joined, sent
 from model_store.text.wer import total
 from model_store.training.manifest import Utterance
 
@@ -54,3 +58,19 @@ def test_words_belong_to_the_stretch_in_which_they_were_said(tmp_path: Path) -> 
     assert total(whole).errors == 0
     assert [one.deletions for one in lost] == [0, 2]
     assert [one.insertions for one in doubled] == [1, 0]
+
+
+def test_an_answer_that_is_an_error_ends_the_measurement() -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(503)
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as refusing:
+        server = PinnedServer(0, {})
+        server.port = refusing.server_port
+        answering = threading.Thread(target=refusing.handle_request)
+        answering.start()
+        with pytest.raises(SystemExit, match="expected a transcript, got 503"):
+            sent(server, b"OggS", argparse.Namespace(drop="0.5"))
+        answering.join()
