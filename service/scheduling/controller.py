@@ -119,8 +119,9 @@ class Damping:
         rise_dwell_s: least time between a change and a rise, which goes one depth at a time.
         hysteresis: share of the way to the next depth below that the dimmer goes before a fall.
         hold_s: after a fall that a new load caused, no rise for so long.
-        failed_hold_s: after a rise that had to be taken back; doubles with each further one. Two
-            changes in so long are the most that a constant load sees.
+        failed_hold_s: after a rise at the demand that depth was given up for, and after one that
+            had to be taken back; then it doubles with each further one. Two changes in so long
+            are the most that a constant load sees.
         max_hold_s: it doubles no further.
         relief: holds end once the demand is below this share of what it was at the fall.
         demand_memory_s: time constant over which the demand is averaged.
@@ -323,6 +324,7 @@ class BudgetController:
                 self._law.follow(self.levels[wanted].dimmer)
         else:
             self._trial = (wanted, self._demand)
+            self._no_rise = self._hold_after_rise(reading.at_s)
         decision = Decision(
             reading.at_s,
             self.level.layers,
@@ -365,6 +367,14 @@ class BudgetController:
             return _Hold(until_s, demand, last.length_s)
         length_s = min(damping.max_hold_s, max(damping.failed_hold_s, 2 * last.length_s))
         return _Hold(now_s + length_s, demand, length_s)
+
+    def _hold_after_rise(self, now_s: float) -> "_Hold":
+        last = self._no_rise
+        if not last.demand:  # the demand that depth was given up for is gone
+            return last
+        # That one level carries it for a moment says little, and of the next one nothing: rises
+        # in a row would be taken back in a row, each a change that the same demand made.
+        return replace(last, until_s=max(last.until_s, now_s + self._damping.failed_hold_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The budget controller on readings that are made up, and on a queue that answers to the depth."""
 
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
@@ -47,9 +48,9 @@ def new_slack(full_s: float = 0.02) -> Slack:
 
 
 def new_controller(
-    law: DimmerLaw | None = None, damping: Damping | None = None
+    law: DimmerLaw | None = None, levels: Sequence[DepthLevel] = LEVELS
 ) -> BudgetController:
-    return BudgetController(law or new_brownout(), LEVELS, setpoint_s=SETPOINT_S, damping=damping)
+    return BudgetController(law or new_brownout(), levels, setpoint_s=SETPOINT_S)
 
 
 class QueuePlant:
@@ -59,6 +60,8 @@ class QueuePlant:
         num_streams: by the time.
         full_s: engine seconds for a stream's chunk at full depth.
         noise: standard deviation of the measured latency, as a share.
+        swell: share by which a chunk's cost goes up and down, as when all speak and none does.
+        swell_s: period of that.
     """
 
     def __init__(
@@ -69,6 +72,8 @@ class QueuePlant:
         full_s: float = 0.02,
         noise: float = 0.1,
         seed: int = 0,
+        swell: float = 0.0,
+        swell_s: float = 60.0,
     ) -> None:
         self.controller = controller
         self.now_s = 0.0
@@ -77,6 +82,7 @@ class QueuePlant:
         self._num_streams = num_streams
         self._full_s = full_s
         self._noise = noise
+        self._swell, self._swell_s = swell, swell_s
         self._random = random.Random(seed)
         self._backlog_s = 0.0
 
@@ -93,7 +99,8 @@ class QueuePlant:
         if not count:
             self._backlog_s = 0.0
             return Reading(self.now_s, 0.0, 0, 0)
-        busy = count * self._full_s * cost_of(self.controller.level.dimmer) / CHUNK_S
+        swell = 1 + self._swell * math.sin(2 * math.pi * self.now_s / self._swell_s)
+        busy = count * self._full_s * swell * cost_of(self.controller.level.dimmer) / CHUNK_S
         self._backlog_s = max(0.0, self._backlog_s + (busy - 1) * TICK_S)
         round_s = 0.01 / (1 - min(busy, 0.98)) + self._full_s
         latency_s = self._backlog_s + 2 * round_s
@@ -105,6 +112,10 @@ class QueuePlant:
 def capacity(full_s: float = 0.02) -> float:
     """Streams that the floor just holds."""
     return CHUNK_S / (full_s * cost_of(FLOOR))
+
+
+def most_in_five_minutes(at_s: Sequence[float]) -> int:
+    return max((sum(start <= at < start + 299 for at in at_s) for start in at_s), default=0)
 
 
 readings = st.builds(
@@ -193,9 +204,31 @@ def test_constant_load_sees_two_changes_in_five_minutes_at_most(
     settled = [one.at_s for one in plant.decisions if one.at_s > 60]
     late = [latency_s for at_s, latency_s in plant.latencies if at_s > 60]
 
-    for start_s in settled:
-        assert len([at_s for at_s in settled if start_s <= at_s < start_s + 299]) <= 2
+    assert most_in_five_minutes(settled) <= 2
     assert sum(latency_s > 2 * SETPOINT_S for latency_s in late) <= 0.02 * len(late)
+
+
+@pytest.mark.parametrize("swell_s", [30, 60, 120, 300])
+@pytest.mark.parametrize("swell", [0.05, 0.1, 0.15])
+@pytest.mark.parametrize("load", [0.6, 0.7, 0.8, 0.9])
+def test_a_constant_load_that_breathes_is_no_reason_to_try_two_depths_in_a_row(
+    load: float, swell: float, swell_s: float
+) -> None:
+    levels = [level for level in LEVELS if level.layers in (8, 5, 4)]
+    count = int(load * CHUNK_S / (0.02 * cost_of(levels[-1].dimmer)))
+    law = Brownout(setpoint_s=SETPOINT_S, floor=levels[-1].dimmer)
+    plant = QueuePlant(
+        new_controller(law, levels), lambda _: count, swell=swell, swell_s=swell_s
+    ).run(1500)
+
+    assert most_in_five_minutes([one.at_s for one in plant.decisions if one.at_s > 60]) <= 2
+
+
+def test_rises_follow_one_another_once_the_demand_is_gone() -> None:
+    heavy, light = int(0.9 * capacity()), int(0.5 * capacity())
+    plant = QueuePlant(new_controller(), lambda now_s: heavy if now_s < 60 else light).run(110)
+
+    assert plant.controller.level == LEVELS[0]
 
 
 @pytest.mark.parametrize("load", [0.3, 0.45])
