@@ -12,7 +12,7 @@ Ends with one JSON line.
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from model_store.depth import DepthPlan
 from model_store.registry import DEFAULT_MODEL
 from model_store.text.wer import WordErrors, normalised_word_errors
 from model_store.training.measure import Recording, held_out_recordings
-from service.engine.base import SAMPLE_RATE_HZ, Engine, LiveInput, PlanInUse, Word
+from service.engine.base import SAMPLE_RATE_HZ, Engine, LiveInput, LiveOutput, PlanInUse, Word
 from service.engine.onnx import create_onnx_engine
 from service.streaming.utterance import Utterance
 
@@ -106,7 +106,7 @@ def stream_all(
                 )
                 for place in due
             ]
-            for place, output in zip(due, engine.step(inputs), strict=True):
+            for place, output in zip(due, stepped(engine, inputs), strict=True):
                 known = Utterance(0, 0, 0, words=words[place])
                 words[place], doubts[place] = output.words, known.doubt
         heard += [
@@ -118,6 +118,16 @@ def stream_all(
             for one, doubt, said in zip(batch, doubts, words, strict=True)
         ]
     return heard
+
+
+def stepped(engine: Engine, inputs: Sequence[LiveInput]) -> list[LiveOutput]:
+    """Run a step, and further ones for whose words took more than one."""
+    outputs = list(engine.step(inputs))
+    while waiting := [place for place, output in enumerate(outputs) if not output.done]:
+        further = [replace(inputs[place], samples=inputs[place].samples[:0]) for place in waiting]
+        for place, output in zip(waiting, engine.step(further), strict=True):
+            outputs[place] = output
+    return outputs
 
 
 def words_lost(once: Sequence[Heard], twice: Sequence[Heard]) -> dict[str, object]:

@@ -230,6 +230,10 @@ class LiveCosts:
         """Count keys and values of new pooled frames, and calls of the decoder."""
         return live_decoder_flops(self.sizes, new_rows, calls)
 
+    def tries(self, plan: DepthPlan, tries: Iterable[tuple[int, int]]) -> "Spent":
+        """Count what is written of a whole utterance at once; see `spent_on_tries`."""
+        return spent_on_tries(self.sizes, DepthSchedule.constant(plan), tries)
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:

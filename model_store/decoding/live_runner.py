@@ -17,7 +17,8 @@ from model_store.decoding.hotwords import HotwordLists
 from model_store.decoding.live import DecoderCall, LiveModel
 from model_store.decoding.live_step import LiveCost, LiveRequest, LiveResult
 from model_store.decoding.live_utterance import Decoder, Encoder, Framing, LiveUtterance, Samples
-from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader, WindowTranscript
+from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader
+from model_store.decoding.second_pass import HearsWhole, SecondPass, TriesFormula
 from model_store.depth import DepthPlan, LayerTurn, Progress
 from model_store.text.agreement import stable_words
 from model_store.text.tokens import Tokenizer
@@ -29,14 +30,11 @@ FINAL_CALLS = 4
 """Decoder calls of a step after which finals wait for the next one, for whoever serves many streams:
 a partial takes no more, and a final up to a dozen, in which nobody else would get a word."""
 
-SECOND_PASS_WINDOWS = 4
-"""Whole utterances that are heard again together."""
-
 Request: TypeAlias = LiveRequest[LiveUtterance[Encoder, Decoder]]
 Share: TypeAlias = tuple[LiveRequest[LiveUtterance[Encoder, Decoder]], LiveCost]
 
 
-class LiveMachine(Protocol[Encoder, Decoder]):
+class LiveMachine(HearsWhole[Decoder], Protocol[Encoder, Decoder]):
     """Runs a model's tensors for all streams that are due; each list has one entry a stream."""
 
     def open(self) -> tuple[Encoder, Decoder]:
@@ -76,7 +74,7 @@ class LiveMachine(Protocol[Encoder, Decoder]):
         ...
 
 
-class LiveFormula(Protocol):
+class LiveFormula(TriesFormula, Protocol):
     """Estimated operations."""
 
     def front_end(self, first_frame: int, num_frames: int) -> int:
@@ -92,21 +90,6 @@ class LiveFormula(Protocol):
         ...
 
 
-class HearAgain(Protocol):
-    """Transcribes whole utterances with full context."""
-
-    def __call__(
-        self,
-        windows: list[Samples],
-        plan: DepthPlan,
-        *,
-        hotwords: Sequence[str],
-        drafts: Sequence[Sequence[int]],
-    ) -> Sequence[WindowTranscript]:
-        """Transcribe utterances that share a plan and their hotwords; `drafts`: what was written live."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveParts:
     """What a runner needs of its model.
@@ -119,7 +102,6 @@ class LiveParts:
         look_ahead_frames: what a chunk hears of the next one.
         reader, tokenizer: from tokens to words.
         formula: what it costs.
-        hear_again: transcribes whole utterances with full context.
     """
 
     model: LiveModel
@@ -130,7 +112,6 @@ class LiveParts:
     reader: TranscriptReader
     tokenizer: Tokenizer
     formula: LiveFormula
-    hear_again: HearAgain
 
 
 class LiveRunner(Generic[Encoder, Decoder]):
@@ -153,6 +134,9 @@ class LiveRunner(Generic[Encoder, Decoder]):
         self._machine = machine
         self._parts = parts
         self._final_calls = final_calls
+        self._second_pass: SecondPass[Encoder, Decoder] = SecondPass(
+            machine, parts.reader, parts.formula
+        )
         self._full = DepthPlan.full(parts.num_layers)
         self._hotwords = HotwordLists(parts.tokenizer)
 
@@ -181,12 +165,18 @@ class LiveRunner(Generic[Encoder, Decoder]):
         pairs = list(zip(requests, costs, strict=True))
         for request in requests:
             request.utterance.push(request.samples)
-        first = [(r, c) for r, c in pairs if not (r.ends and r.second_pass)]
-        while due := [(r, c, n) for r, c in first if (n := self._frames_due(r))]:
+        once = [(r, c) for r, c in pairs if not _again(r)]
+        again = [(r, c) for r, c in pairs if _again(r) and r.utterance.num_samples]
+        while due := [(r, c, n) for r, c in once if (n := self._frames_due(r))]:
             self._encode(due)
-        self._close([(r, c) for r, c in first if r.ends and not r.utterance.writes])
-        self._write([(r, c) for r, c in first if r.decode or r.ends])
-        self._hear_again([(r, c) for r, c in pairs if r.ends and r.second_pass])
+        self._close([(r, c) for r, c in once if r.ends and not r.utterance.writes])
+        begin = [(r.utterance, r.plan, c) for r, c in again if r.utterance.whole is None]
+        self._second_pass.begin(begin)
+        self._write([*((r, c) for r, c in once if r.decode or r.ends), *again])
+        while self._final_calls is None and (
+            further := [(r, c) for r, c in again if not r.utterance.ended]
+        ):
+            self._write(further)
         return [self._result(request, cost) for request, cost in pairs]
 
     def _frames_due(self, request: Request[Encoder, Decoder]) -> int:
@@ -252,14 +242,18 @@ class LiveRunner(Generic[Encoder, Decoder]):
         if not due:
             return
         started = time.perf_counter()
-        states = [r.utterance.decoder for r, _ in due]
+        states = [r.utterance.writer for r, _ in due]
         for (request, _), state in zip(due, states, strict=True):
             state.transcript.hotwords = self._hotwords.of(request.hotwords)
         settled = [len(state.transcript.committed.tokens) for state in states]
-        most = [self._parts.reader.most_tokens(r.utterance.num_samples) for r, _ in due]
+        most = [self._parts.reader.most_tokens(_num_samples(r.utterance)) for r, _ in due]
         self._machine.write(states, most, [r.ends for r, _ in due], self._final_calls)
         for (request, cost), before in zip(due, settled, strict=True):
-            utterance, state = request.utterance, request.utterance.decoder
+            utterance, state = request.utterance, request.utterance.writer
+            if utterance.whole is not None:
+                if not utterance.writes:
+                    self._end_second_pass(utterance, cost)
+                continue
             utterance.rows_written = state.memory.num_rows
             cost.add(self._parts.formula.decoder(0, state.calls))
             state.calls.clear()
@@ -270,6 +264,12 @@ class LiveRunner(Generic[Encoder, Decoder]):
         share_s = (time.perf_counter() - started) / len(due)
         for _, cost in due:
             cost.decode_s += share_s
+
+    def _end_second_pass(self, utterance: LiveUtterance[Encoder, Decoder], cost: LiveCost) -> None:
+        decoded = self._second_pass.end(utterance, cost)
+        if decoded is not None:
+            utterance.words, utterance.stable_words = decoded.words, len(decoded.words)
+            utterance.ended = True
 
     def _settle(self, utterance: LiveUtterance[Encoder, Decoder], settled: int) -> None:
         """Read the words of an utterance that has ended."""
@@ -296,32 +296,10 @@ class LiveRunner(Generic[Encoder, Decoder]):
         pieces = self._parts.tokenizer.decode_words(written.tokens)
         utterance.stable_words = stable_words(pieces, len(transcript.committed.tokens))
 
-    def _hear_again(self, ending: Sequence[Share[Encoder, Decoder]]) -> None:
-        """Run whole utterances with full context, those of one plan and one list of hotwords together."""
-        alike: dict[tuple[DepthPlan, tuple[str, ...]], list[Share[Encoder, Decoder]]] = {}
-        for request, cost in ending:
-            if request.utterance.num_samples:
-                key = request.plan, request.hotwords
-                alike.setdefault(key, []).append((request, cost))
-        for (plan, hotwords), members in alike.items():
-            for start in range(0, len(members), SECOND_PASS_WINDOWS):
-                batch = members[start : start + SECOND_PASS_WINDOWS]
-                windows = [request.utterance.all_samples() for request, _ in batch]
-                live = [request.utterance.decoder.transcript for request, _ in batch]
-                drafts = [(one.committed + one.tentative).tokens for one in live]
-                heard = self._parts.hear_again(windows, plan, hotwords=hotwords, drafts=drafts)
-                for (request, cost), found in zip(batch, heard, strict=True):
-                    request.utterance.words = found.words
-                    request.utterance.stable_words = len(found.words)
-                    cost.flops += found.flops
-                    cost.encoder_flops += found.encoder_flops
-                    cost.full_flops += found.full_flops
-                    cost.encode_s += found.encode_s
-                    cost.decode_s += found.decode_s
-
     def _result(self, request: Request[Encoder, Decoder], cost: LiveCost) -> LiveResult:
         utterance = request.utterance
-        utterance.ended = request.ends and not utterance.writes
+        if utterance.whole is None:
+            utterance.ended = request.ends and not utterance.writes
         encoded_s = (
             utterance.num_samples / SAMPLE_RATE_HZ if request.ends else self._encoded_s(utterance)
         )
@@ -333,6 +311,14 @@ class LiveRunner(Generic[Encoder, Decoder]):
         return self._parts.framing.samples_of(frames) / SAMPLE_RATE_HZ
 
 
+def _again(request: Request[Encoder, Decoder]) -> bool:
+    return request.ends and request.second_pass
+
+
+def _num_samples(utterance: LiveUtterance[Encoder, Decoder]) -> int:
+    return utterance.num_samples if utterance.whole is None else utterance.whole.num_samples
+
+
 def _has_news(request: Request[Encoder, Decoder]) -> bool:
-    rows = request.utterance.decoder.memory.num_rows
+    rows = request.utterance.writer.memory.num_rows
     return rows > 0 and (request.ends or rows > request.utterance.rows_written)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_store.decoding.live import DecoderCall, LiveTranscript
-from model_store.decoding.reading import DecodedWord
+from model_store.decoding.reading import Decoded, DecodedWord
 from model_store.depth import DepthPlan, LayerTurn
 
 Samples = npt.NDArray[np.float32]
@@ -86,6 +86,23 @@ Encoder = TypeVar("Encoder", bound=EncoderSide)
 Decoder = TypeVar("Decoder", bound=DecoderSide)
 
 
+@dataclass(slots=True)
+class WholeHearing(Generic[Decoder]):
+    """An utterance that is heard again; see `decoding.second_pass`.
+
+    Args:
+        decoder: has heard the whole, and writes it.
+        plan: that it was encoded at.
+        num_samples: silence behind it included.
+        first: what an earlier try said.
+    """
+
+    decoder: Decoder
+    plan: DepthPlan
+    num_samples: int
+    first: Decoded | None = None
+
+
 @dataclass(slots=True, eq=False)
 class LiveUtterance(Generic[Encoder, Decoder]):
     """Everything kept of one utterance.
@@ -94,6 +111,8 @@ class LiveUtterance(Generic[Encoder, Decoder]):
         encoder, decoder: caches, tails and text.
         waiting: samples that no frame has read to its end yet.
         heard: all samples, 16 bits each, by push.
+        whole: how it is heard again, once it has ended.
+        ended: whether all that can be said of it is.
     """
 
     encoder: Encoder
@@ -104,6 +123,7 @@ class LiveUtterance(Generic[Encoder, Decoder]):
     rows_written: int = 0
     words: tuple[DecodedWord, ...] = ()
     stable_words: int = 0
+    whole: WholeHearing[Decoder] | None = None
     ended: bool = False
 
     @property
@@ -112,15 +132,21 @@ class LiveUtterance(Generic[Encoder, Decoder]):
         return self.encoder.front_end.num_frames
 
     @property
+    def writer(self) -> Decoder:
+        """What writes its words now."""
+        return self.decoder if self.whole is None else self.whole.decoder
+
+    @property
     def writes(self) -> bool:
         """Whether its last words are under way."""
-        return self.decoder.transcript.feed is not None
+        return self.writer.transcript.feed is not None
 
     @property
     def state_bytes(self) -> int:
         """Bytes of caches, tails and samples."""
         samples = self.waiting.nbytes + sum(part.nbytes for part in self.heard)
-        return samples + self.encoder.num_bytes + self.decoder.num_bytes
+        again = 0 if self.whole is None else self.whole.decoder.num_bytes
+        return samples + self.encoder.num_bytes + self.decoder.num_bytes + again
 
     def push(self, samples: Samples) -> None:
         """Take further samples."""
@@ -136,6 +162,7 @@ class LiveUtterance(Generic[Encoder, Decoder]):
         taken, self.waiting = self.waiting[:num_samples], self.waiting[num_samples:].copy()
         return taken
 
-    def all_samples(self) -> Samples:
-        """Give the whole utterance again."""
-        return np.concatenate(self.heard).astype(np.float32) / np.float32(FULL_SCALE)
+    def all_samples(self, silence: int = 0) -> Samples:
+        """Give the whole utterance again, and so many samples of silence behind it."""
+        parts = [*self.heard, np.zeros(silence, np.int16)]
+        return np.concatenate(parts).astype(np.float32) / np.float32(FULL_SCALE)

@@ -180,7 +180,7 @@ class TranscriptReader:
             again = [windows[row] for row in doubtful]
             second = self._attempt(again, listen, self._options.retry_silence_s, words=words)
             for row, decoded in zip(doubtful, second, strict=True):
-                first[row] = self._better(first[row], decoded)
+                first[row] = self.better(first[row], decoded)
         return first
 
     def most_tokens(self, num_samples: int) -> int:
@@ -287,6 +287,12 @@ class TranscriptReader:
         spans = token_spans(hypothesis.weights_HUP[:, : num_tokens + 1, :rows])
         return [end * frame_s - offset_s for _, end in spans[:num_tokens]]
 
+    def retry_samples(self, decoded: Decoded) -> int:
+        """Give the silence of a second try at what looks wrong, in samples; 0 where there is none."""
+        if not self._retries or not self._looks_wrong(decoded):
+            return 0
+        return round(self._options.retry_silence_s * SAMPLE_RATE_HZ)
+
     def _looks_wrong(self, decoded: Decoded) -> bool:
         unsure = decoded.avg_logprob < self._options.min_avg_logprob
         return bool(decoded.num_tokens) and (unsure or self._repeats(decoded))
@@ -299,7 +305,7 @@ class TranscriptReader:
             or decoded.compression_ratio > self._options.max_compression_ratio
         )
 
-    def _better(self, first: Decoded, second: Decoded) -> Decoded:
+    def better(self, first: Decoded, second: Decoded) -> Decoded:
         """Give the likelier try, a looping one only when both loop; both are paid for."""
         loops = [self._repeats(decoded) for decoded in (first, second)]
         if loops[0] != loops[1]:

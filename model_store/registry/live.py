@@ -1,6 +1,6 @@
 """Live utterances on torch: a model's parts around the machine that runs its tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -14,15 +14,14 @@ from model_store.decoding.live_cache import TranscriptMemory
 from model_store.decoding.live_decoder import DecoderState
 from model_store.decoding.live_runner import CHUNK_FRAMES, LiveMachine, LiveParts, LiveRunner
 from model_store.decoding.live_step import LiveRequest, LiveResult
-from model_store.decoding.live_utterance import Framing, Samples
+from model_store.decoding.live_utterance import Framing
 from model_store.decoding.live_utterance import LiveUtterance as Utterance
-from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader, WindowTranscript
-from model_store.depth import DepthPlan
+from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader
 from model_store.errors import CheckpointError
 from model_store.flops import LiveCosts
-from model_store.registry.live_machine import ChunkMachine, Watched, WindowedMachine
+from model_store.registry.live_machine import Begin, ChunkMachine, Watched, WindowedMachine
 from model_store.registry.recogniser import Recogniser
-from model_store.text.agreement import CommitRule
+from model_store.text.agreement import WHOLE, CommitRule
 
 LiveUtterance: TypeAlias = Utterance[Any, DecoderState]  # Any: the encoder's state, its machine's
 Request: TypeAlias = LiveRequest[LiveUtterance]
@@ -90,19 +89,13 @@ class LiveRecogniser:
             memory = TranscriptMemory.begin(module.config.decoder_layers, options.cache_dtype)
             return DecoderState(memory, LiveTranscript(model, options.rule))
 
-        def hear_again(
-            windows: list[Samples],
-            plan: DepthPlan,
-            *,
-            hotwords: Sequence[str],
-            drafts: Sequence[Sequence[int]],
-        ) -> Sequence[WindowTranscript]:
-            del drafts  # on this runtime a token costs what its row does
-            return recogniser.transcribe_windows(windows, plan, hotwords=hotwords)
+        def begin_whole() -> DecoderState:
+            memory = TranscriptMemory.begin(module.config.decoder_layers, torch.float32)
+            return DecoderState(memory, LiveTranscript(model, WHOLE))
 
         heads = recogniser.heads
         watched = heads.by_layer if heads else {}
-        machine, framing, reach = _machine(module, watched, begin, options)
+        machine, framing, reach = _machine(module, watched, (begin, begin_whole), options)
         parts = LiveParts(
             model=model,
             framing=framing,
@@ -114,11 +107,9 @@ class LiveRecogniser:
                 recogniser.heads,
                 module.memory_frame_s,
                 confidence=recogniser.confidence,
-                retries=False,
             ),
             tokenizer=recogniser.tokenizer,
             formula=LiveCosts(recogniser.sizes, reach),
-            hear_again=hear_again,
         )
         self._runner = LiveRunner(machine, parts, final_calls=options.final_calls)
 
@@ -145,7 +136,7 @@ class LiveRecogniser:
 def _machine(
     module: Moonshine | MoonshineStreaming,
     watched: Watched,
-    begin: Callable[[], DecoderState],
+    begin: tuple[Begin, Begin],
     options: LiveOptions,
 ) -> tuple[LiveMachine[Any, DecoderState], Framing, tuple[int, ...]]:
     """Give what runs a model, which samples its frames read, and how far each layer hears."""

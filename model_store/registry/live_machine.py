@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from model_store.backbones.device import device_of, wait_for
 from model_store.backbones.incremental import Chunk, EncoderState, IncrementalEncoder
@@ -23,11 +24,14 @@ from model_store.backbones.moonshine_streaming import MoonshineStreaming
 from model_store.backbones.moonshine_streaming_live import LiveEncoder
 from model_store.decoding.live_decoder import DecoderState, LiveDecoder
 from model_store.decoding.live_utterance import Samples
-from model_store.depth import DepthPlan, LayerTurn, Progress
+from model_store.depth import DepthPlan, DepthSchedule, LayerTurn, Progress
 from model_store.errors import PlanInvalid
 
 Watched = Mapping[int, Sequence[int]]
 """Alignment heads by decoder layer."""
+
+Begin = Callable[[], DecoderState]
+"""Gives a decoder's state at an utterance's start."""
 
 
 class ChunkMachine:
@@ -36,7 +40,7 @@ class ChunkMachine:
     Args:
         module: the model.
         watched: its heads.
-        begin: gives a decoder's state.
+        begin: gives the state of a live decoder, and of one that hears a whole utterance again.
         chunk_frames: frames an encoder step takes.
         cache_dtype: what keys and values are kept in.
     """
@@ -45,12 +49,12 @@ class ChunkMachine:
         self,
         module: Moonshine,
         watched: Watched,
-        begin: Callable[[], DecoderState],
+        begin: tuple[Begin, Begin],
         chunk_frames: int,
         cache_dtype: torch.dtype,
     ) -> None:
         self._module = module
-        self._begin = begin
+        self._begin, self._begin_whole = begin
         self._cache_dtype = cache_dtype
         self._encoder = IncrementalEncoder(module.encoder, chunk_frames)
         self._decoder = LiveDecoder(module, watched, module.decoder.pool)
@@ -85,6 +89,13 @@ class ChunkMachine:
     def hear(self, decoders: Sequence[DecoderState], frames: Sequence[Tensor]) -> list[int]:
         """Pool what was encoded; give the pooled frames that each stream gained."""
         return self._decoder.hear(decoders, frames, [False] * len(decoders))
+
+    def hear_whole(self, windows: Sequence[Samples], plan: DepthPlan) -> list[DecoderState]:
+        """Encode whole utterances with full context; give a decoder of each."""
+        decoders = [self._begin_whole() for _ in windows]
+        frames = _encoded(self._module, windows, plan)
+        self._decoder.hear(decoders, frames, [True] * len(decoders))
+        return decoders
 
     def complete(
         self, encoders: Sequence[EncoderState], decoders: Sequence[DecoderState]
@@ -193,14 +204,14 @@ class WindowedMachine:
     Args:
         module: the model.
         watched: its heads.
-        begin: gives a decoder's state.
+        begin: gives the state of a live decoder, and of one that hears a whole utterance again.
     """
 
     def __init__(
-        self, module: MoonshineStreaming, watched: Watched, begin: Callable[[], DecoderState]
+        self, module: MoonshineStreaming, watched: Watched, begin: tuple[Begin, Begin]
     ) -> None:
         self._module = module
-        self._begin = begin
+        self._begin, self._begin_whole = begin
         self._device = device_of(module)
         self._decoder = LiveDecoder(module, watched, module.decoder.pool_placed)
 
@@ -239,6 +250,15 @@ class WindowedMachine:
         """Pool what was encoded; give the pooled frames that each stream gained."""
         return self._decoder.hear(decoders, frames, [False] * len(decoders))
 
+    def hear_whole(self, windows: Sequence[Samples], plan: DepthPlan) -> list[DecoderState]:
+        """Encode whole utterances with full context; give a decoder of each."""
+        decoders = [self._begin_whole() for _ in windows]
+        frames = _encoded(self._module, windows, plan)
+        decoder = self._module.decoder
+        frames = [decoder.place(frames_TD.unsqueeze(0), 0)[0] for frames_TD in frames]
+        self._decoder.hear(decoders, frames, [True] * len(decoders))
+        return decoders
+
     def complete(
         self, encoders: Sequence[WindowedState], decoders: Sequence[DecoderState]
     ) -> list[int]:
@@ -255,6 +275,20 @@ class WindowedMachine:
     ) -> None:
         """Bring transcripts up to date."""
         self._decoder.write(decoders, most_tokens, ended, most_calls)
+
+
+def _encoded(
+    module: Moonshine | MoonshineStreaming, windows: Sequence[Samples], plan: DepthPlan
+) -> list[Tensor]:
+    """Encode whole utterances as one batch with full context; give x_TD of each."""
+    samples_BS = pad_sequence(list(map(torch.from_numpy, windows)), batch_first=True)
+    device = device_of(module)
+    num_samples_B = torch.tensor([len(samples) for samples in windows], device=device)
+    schedule = DepthSchedule.constant(plan)
+    encoded = module.encode(samples_BS.to(device), num_samples_B, schedule, None)
+    wait_for(device)
+    lengths = encoded.num_frames_B.tolist()
+    return [x_TD[:length] for x_TD, length in zip(encoded.states_BTD, lengths, strict=True)]
 
 
 def _skipped(plan: DepthPlan) -> tuple[bool, ...]:

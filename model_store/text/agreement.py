@@ -61,6 +61,10 @@ class CommitRule:
     unheard_s: float = 1.5
 
 
+WHOLE = CommitRule(unheard_s=float("inf"))
+"""Of transcripts that are written at once: their end is believed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """What one update wrote after the committed tokens.

@@ -91,6 +91,7 @@ def scripts(draw: st.DrawFn) -> Script:
         speech(length, draw(st.integers(0, 50))),
         tuple(draw(st.lists(st.integers(0, 40_000), max_size=5))),
         tuple(map(DepthPlan, plans)),
+        second_pass=draw(st.booleans()),
     )
 
 

@@ -244,7 +244,7 @@ def test_a_second_pass_is_the_transcript_of_the_whole(model: Recogniser) -> None
 
     (whole,) = model.transcribe_windows([samples], plan)
     assert [word.text for word in results[-1].words] == [word.text for word in whole.words]
-    assert results[-1].cost.flops == whole.flops
+    assert results[-1].cost.flops >= whole.flops  # rows of a guess that did not hold are counted
     assert results[-1].stable_words == len(whole.words)
 
 

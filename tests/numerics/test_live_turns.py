@@ -42,7 +42,13 @@ def run_in_turns(runner: Runner, streams: Sequence[Script]) -> tuple[list[LiveRe
         due = [i for i in range(len(streams)) if i not in last]
         taken = [turns[i].pop(0) if len(turns[i]) > 1 else turns[i][0] for i in due]
         requests = [
-            LiveRequest(utterances[i], samples, plan, ends=ends)
+            LiveRequest(
+                utterances[i],
+                samples,
+                plan,
+                ends=ends,
+                second_pass=ends and streams[i].second_pass,
+            )
             for i, (samples, plan, ends) in zip(due, taken, strict=True)
         ]
         for i, one, result in zip(due, taken, runner.step(requests), strict=True):

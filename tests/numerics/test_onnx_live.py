@@ -4,19 +4,23 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.decoding.live_step import LiveRequest
+from model_store.decoding.live import Written
+from model_store.decoding.live_runner import LiveRunner
+from model_store.decoding.live_step import LiveRequest, LiveResult
+from model_store.decoding.reading import Decoded, TranscriptReader
 from model_store.depth import DepthPlan
 from model_store.errors import PlanInvalid
 from model_store.text.agreement import CommitRule
 from service.engine.onnx.decoder import Decoder, StepInput, StepOutput
 from service.engine.onnx.processor import Numerics
-from tests.live_kit import speech
+from tests.live_kit import Samples, speech
 from tests.numerics.backbones import NUM_LAYERS
 from tests.numerics.live_streams_kit import (
     AGREEING,
@@ -116,12 +120,28 @@ def test_a_second_pass_is_the_transcript_of_the_whole(models: Models) -> None:
     assert results[-1].stable_words == len(whole.words)
 
 
-def test_a_draft_that_holds_is_confirmed_in_one_call_and_a_broken_one_gone_on_with(
+def heard_again(
+    runner: LiveRunner[Any, Any], samples: Samples, guess: Sequence[int], hotwords: tuple[str, ...]
+) -> LiveResult:
+    """Give the second pass at an utterance of which this was written live."""
+    utterance = runner.open_utterance()
+    runner.step([LiveRequest(utterance, samples, FULL, decode=False)])
+    utterance.decoder.transcript.committed = Written(list(guess))
+    last = LiveRequest(utterance, samples[:0], FULL, ends=True, second_pass=True, hotwords=hotwords)
+    (result,) = runner.step([last])
+    return result
+
+
+def no_retry(_reader: TranscriptReader, _decoded: Decoded) -> int:
+    return 0
+
+
+def test_a_guess_that_holds_is_confirmed_in_one_call_and_a_broken_one_gone_on_with(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, most = models.onnx(), [12]
-    memories = model.encoder.encode([speech(30_000)], FULL)
-    tokens = model.decoder.greedy(memories, most)[0].tokens
+    runner, model, samples = models.runner(EAGER), models.onnx(), speech(30_000)
+    most = model._reader.most_tokens(len(samples))
+    tokens = model.decoder.greedy(model.encoder.encode([samples], FULL), [most])[0].tokens
     calls, run = list[int](), Decoder.run
 
     def counted(decoder: Decoder, step: StepInput, *, with_rows: bool = False) -> StepOutput:
@@ -129,44 +149,42 @@ def test_a_draft_that_holds_is_confirmed_in_one_call_and_a_broken_one_gone_on_wi
         return run(decoder, step, with_rows=with_rows)
 
     monkeypatch.setattr(Decoder, "run", counted)
+    monkeypatch.setattr(TranscriptReader, "retry_samples", no_retry)
 
-    def num_calls(draft: Sequence[int]) -> int:
+    def num_calls(guess: Sequence[int]) -> int:
         calls.clear()
-        (written,) = model._confirmed(memories, most, [draft], None)
-        assert written.tokens == tokens
+        heard_again(runner, samples, guess, ())
         return len(calls)
 
-    undrafted, half = num_calls([]), len(tokens) // 2
-    assert undrafted >= len(tokens) > 4
+    alone, half = num_calls([]), len(tokens) // 2
+    assert alone >= len(tokens) > 4
     assert num_calls(tokens) <= 2
-    assert num_calls([*tokens[:half], 3, 3, 3]) <= undrafted - half + 2
+    assert num_calls([*tokens[:half], 3, 3, 3]) <= alone - half + 2
 
 
 @settings(deadline=None, max_examples=15)
 @given(
-    draft=st.lists(st.integers(3, 40), max_size=12),
+    guess=st.lists(st.integers(3, 40), max_size=12),
     kept=st.integers(0, 12),
     hotwords=st.sampled_from([(), ("w5", "w7 w8")]),
 )
-def test_whatever_is_expected_the_transcript_is_the_same(
-    models: Models, draft: list[int], kept: int, hotwords: tuple[str, ...]
+def test_whatever_is_guessed_the_transcript_is_the_same(
+    models: Models, guess: list[int], kept: int, hotwords: tuple[str, ...]
 ) -> None:
-    samples, model = speech(30_000), models.onnx()
-    plain = model.transcribe_windows([samples, samples[:9_000]], FULL, hotwords=hotwords)
-    tokens = model.tokenizer.encode(plain[0].text)
-    drafts = [[*tokens[:kept], *draft, *tokens[kept:]], draft]
+    samples = (np.rint(speech(30_000) * 32_767) / 32_767).astype(np.float32)
+    model, runner = models.onnx(), models.runner(EAGER)
+    (plain,) = model.transcribe_windows([samples], FULL, hotwords=hotwords)
+    tokens = model.tokenizer.encode(plain.text)
 
-    drafted = model.transcribe_windows(
-        [samples, samples[:9_000]], FULL, hotwords=hotwords, drafts=drafts
-    )
+    for guessed in ([*tokens[:kept], *guess, *tokens[kept:]], guess):
+        found = heard_again(runner, samples, guessed, hotwords)
 
-    assert [one.text for one in drafted] == [one.text for one in plain]
-    for one, other in zip(drafted, plain, strict=True):
-        assert [word.end_s for word in one.words] == pytest.approx(
-            [word.end_s for word in other.words], abs=1e-6
+        assert [word.text for word in found.words] == [word.text for word in plain.words]
+        assert [word.end_s for word in found.words] == pytest.approx(
+            [word.end_s for word in plain.words], abs=1e-6
         )
-        assert [word.confidence for word in one.words] == pytest.approx(
-            [word.confidence for word in other.words], abs=1e-4
+        assert [word.confidence for word in found.words] == pytest.approx(
+            [word.confidence for word in plain.words], abs=1e-4
         )
 
 

@@ -9,7 +9,7 @@ from model_store.decoding.live_utterance import Framing, Samples
 from model_store.decoding.reading import TranscriptReader
 from model_store.depth import DepthPlan
 from model_store.flops import LiveCosts
-from model_store.text.agreement import CommitRule
+from model_store.text.agreement import WHOLE, CommitRule
 from service.engine.onnx.checkpoint import FRAME_SAMPLES, RECEPTIVE_SAMPLES, Floats
 from service.engine.onnx.live_decoder import DecoderState, LiveDecoder
 from service.engine.onnx.live_encoder import Chunk, LiveEncoder
@@ -30,6 +30,7 @@ class OnnxMachine:
     def __init__(
         self, recogniser: OnnxRecogniser, model: LiveModel, rule: CommitRule, chunk_frames: int
     ) -> None:
+        self._whole = recogniser.encoder
         self._encoder = LiveEncoder(recogniser.encoder, chunk_frames)
         self._decoder = LiveDecoder(recogniser.encoder, recogniser.decoder)
         self._model = model
@@ -60,6 +61,14 @@ class OnnxMachine:
     def hear(self, decoders: Sequence[DecoderState], frames: Sequence[Floats]) -> list[int]:
         """Pool what was encoded; give the pooled frames that each stream gained."""
         return self._decoder.hear(decoders, frames)
+
+    def hear_whole(self, windows: Sequence[Samples], plan: DepthPlan) -> list[DecoderState]:
+        """Encode whole utterances with full context; give a decoder of each."""
+        memories = self._whole.encode(windows, plan)
+        return [
+            self._decoder.remembering(LiveTranscript(self._model, WHOLE), memory)
+            for memory in memories
+        ]
 
     def complete(
         self, encoders: Sequence[EncoderState], decoders: Sequence[DecoderState]
@@ -114,11 +123,9 @@ def create_live_runner(
             recogniser.heads,
             sizes.memory_frame_s,
             confidence=recogniser.confidence,
-            retries=False,
         ),
         tokenizer=recogniser.tokenizer,
         formula=LiveCosts(recogniser.sizes),
-        hear_again=recogniser.transcribe_windows,
     )
     machine = OnnxMachine(recogniser, model, rule or CommitRule(), chunk_frames)
     return LiveRunner(machine, parts, final_calls=final_calls)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model_store.decoding.hypothesis import Hypothesis
 from model_store.decoding.live import (
     DecoderCall,
     Feed,
@@ -64,6 +63,12 @@ class LiveDecoder:
         sizes = self._encoder.sizes
         tail_TD = np.zeros((0, sizes.dim), np.float32)
         return DecoderState(DecoderMemory.begin(sizes), transcript, tail_TD)
+
+    def remembering(self, transcript: LiveTranscript, memory: Memory) -> DecoderState:
+        """Begin an utterance whose audio was heard at once."""
+        state = self.open(transcript)
+        state.memory.audio.append(memory.keys_values)
+        return state
 
     def hear(self, states: Sequence[DecoderState], frames: Sequence[Floats]) -> list[int]:
         """Pool further frames of each stream and project their keys and values.
@@ -124,28 +129,6 @@ class LiveDecoder:
         transcripts = [state.transcript for state in states]
         num_rows = [state.memory.num_rows for state in states]
         bring_up_to_date(transcripts, num_rows, most_tokens, ended, call, most_calls)
-
-    def write_whole(
-        self,
-        memories: Sequence[Memory],
-        transcripts: Sequence[LiveTranscript],
-        most_tokens: Sequence[int],
-    ) -> list[Hypothesis]:
-        """Write whole transcripts of audio that was heard at once.
-
-        Args:
-            memories: of the audio, one a transcript.
-            transcripts: with nothing written; each may expect something.
-            most_tokens: limit of each.
-        """
-        states = [self.open(transcript) for transcript in transcripts]
-        for state, memory in zip(states, memories, strict=True):
-            state.memory.audio.append(memory.keys_values)
-        self.write(states, most_tokens, [True] * len(states))
-        written = [transcript.hypothesis() for transcript in transcripts]
-        for hypothesis, state in zip(written, states, strict=True):
-            hypothesis.steps = sum(call.new_tokens for call in state.calls)
-        return written
 
     def _remember(self, states: Sequence[DecoderState], whole: Sequence[Floats]) -> list[int]:
         rows = [len(frames_TD) // self._pool for frames_TD in whole]

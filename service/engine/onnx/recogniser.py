@@ -1,7 +1,6 @@
 """A model on ONNX Runtime: windows of samples to words, as `model_store.registry` has it on torch."""
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,24 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from model_store.decoding.confidence import confidence_map
-from model_store.decoding.hotwords import HotwordLists, Hotwords
-from model_store.decoding.hypothesis import Hypothesis
-from model_store.decoding.live import LiveModel, LiveTranscript
+from model_store.decoding.hotwords import HotwordLists
 from model_store.decoding.reading import Heard, TranscriptReader, WindowTranscript
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.errors import CheckpointError
 from model_store.flops import spent_on_tries
-from model_store.text.agreement import CommitRule
 from model_store.text.tokens import Tokenizer
 from service.engine.onnx.build import ARRAYS, ensure_built, watched_heads
 from service.engine.onnx.checkpoint import CheckpointFolder, Floats
 from service.engine.onnx.decoder import Decoder
-from service.engine.onnx.encoder import Encoder, Memory
-from service.engine.onnx.live_decoder import LiveDecoder
+from service.engine.onnx.encoder import Encoder
 from service.engine.onnx.processor import Numerics
-
-WHOLE = CommitRule(unheard_s=math.inf)
-"""Of transcripts that are written at once: their end is believed, as `greedy` does."""
 
 
 class OnnxRecogniser:
@@ -58,10 +50,6 @@ class OnnxRecogniser:
         self.sizes = sizes.for_flops(watched)
         self.encoder = Encoder(folder, sizes, arrays, num_threads)
         self.decoder = Decoder(folder, sizes, embedding, num_threads, numerics)
-        self._whole = LiveDecoder(self.encoder, self.decoder)
-        self._live_model = LiveModel(
-            prompt=(sizes.start_token,), end_token=sizes.end_token, row_s=sizes.memory_frame_s
-        )
         self.tokenizer = _tokenizer(checkpoint.folder / "tokenizer.json")
         self._hotwords = HotwordLists(self.tokenizer)
         self.confidence = confidence_map(checkpoint.decoding)
@@ -81,7 +69,6 @@ class OnnxRecogniser:
         *,
         words: bool = True,
         hotwords: Sequence[str] = (),
-        drafts: Sequence[Sequence[int]] = (),
     ) -> list[WindowTranscript]:
         """Transcribe short stretches of speech together, in the order given.
 
@@ -90,13 +77,10 @@ class OnnxRecogniser:
             plan: stride of each layer.
             words: also give words with times and confidence.
             hotwords: words that may come, written where they nearly would have been.
-            drafts: tokens that each window may say; as far as it does, they cost a call together
-                and not one each. None by default.
         """
         if not windows:
             return []
         expected = self._hotwords.of(hotwords)
-        waiting = [drafts] if drafts else []  # for the first try: a second has nothing to expect
 
         def listen(
             heard: Sequence[Floats], lengths: Sequence[int], max_tokens: Sequence[int]
@@ -108,10 +92,7 @@ class OnnxRecogniser:
             ]
             memories = self.encoder.encode(padded, plan)
             encoded = time.perf_counter()
-            if waiting:
-                hypotheses = self._confirmed(memories, max_tokens, waiting.pop(), expected)
-            else:
-                hypotheses = self.decoder.greedy(memories, max_tokens, expected)
+            hypotheses = self.decoder.greedy(memories, max_tokens, expected)
             return Heard(hypotheses, encoded - started, time.perf_counter() - encoded)
 
         schedule = DepthSchedule.constant(plan)
@@ -124,20 +105,6 @@ class OnnxRecogniser:
                 )
             )
         return found
-
-    def _confirmed(
-        self,
-        memories: Sequence[Memory],
-        max_tokens: Sequence[int],
-        drafts: Sequence[Sequence[int]],
-        hotwords: Hotwords | None,
-    ) -> list[Hypothesis]:
-        """Write what `greedy` would, from drafts."""
-        transcripts = [LiveTranscript(self._live_model, WHOLE) for _ in memories]
-        for transcript, draft in zip(transcripts, drafts, strict=True):
-            transcript.hotwords = hotwords
-            transcript.expect(draft)
-        return self._whole.write_whole(memories, transcripts, max_tokens)
 
 
 def _tokenizer(path: Path) -> Tokenizer:
