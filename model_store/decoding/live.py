@@ -33,6 +33,10 @@ CONTINUES_TOKENS = 2
 RESUMING_TOKENS = 5
 """Tokens of a guess that are looked at for the place where it holds again."""
 
+MOST_DRAFT = 6
+"""Tokens of a guess that are fed at once: in a call that several transcripts share, each has as many
+places as the one that feeds most."""
+
 LOOP_TOKENS = 2 * LONGEST_PERIOD
 """Committed tokens that are looked at for the beginning of a loop."""
 
@@ -208,8 +212,8 @@ class LiveTranscript:
         before = (*self._model.prompt, *self.committed.tokens)
         # The last token is fed in any case: the next one is read off what it gives.
         kept = min(self._in_cache, len(before) - 1) if self._model.reuse else 0
-        self._draft = (self._expected or self._committer.tentative)[: max(0, self._room - 1)]
-        self._expected = ()
+        guess = (self._expected or self._committer.tentative)[: max(0, self._room - 1)]
+        self._draft, self._expected = guess[:MOST_DRAFT], guess[MOST_DRAFT:]
         fed = (*before[kept:], *self._draft)
         self._feed = Feed(kept, fed, len(self._draft) + 1, self.hotwords is not None)
 
@@ -223,21 +227,22 @@ class LiveTranscript:
         for place in range(feed.num_scored):
             token, logprob = self._chosen(scored, place)
             weights_HP = None if scored.weights_HSP is None else scored.weights_HSP[:, place]
-            holds = place < len(self._draft) and token == self._draft[place]
+            guess = self._draft[place:] or self._expected
+            guessed = bool(guess) and token == guess[0]
             # What was fed behind the first token that no longer holds is none of this transcript.
             self._in_cache = fed - (feed.num_scored - 1 - place)
             if token == self._model.end_token and scored.others and self._is_doubtful():
                 self._doubted = _Doubt(len(self._new.tokens), logprob, weights_HP)
                 token, logprob = scored.others[place], scored.other_logprobs[place]
                 self._fresh = 0
-            self._fresh += not holds
+            self._fresh += not guessed
             if not self._keep(token, logprob, weights_HP):
                 self._feed = None
                 self._judge()
                 return
-            if not holds:
+            if not guessed:
                 break
-        self._expected = (self._draft[place:] or self._expected) if self._ended else ()
+        self._expected = (*self._draft[place:], *self._expected)
         self._draft = self._resumed()
         tokens = (self._new.tokens[-1], *self._draft)
         self._feed = Feed(self._in_cache, tokens, len(tokens), self.hotwords is not None)
@@ -274,13 +279,19 @@ class LiveTranscript:
         )
 
     def _resumed(self) -> tuple[int, ...]:
-        """Give what is left of a whole text's guess once its last token was written after all."""
-        token, ahead = self._new.tokens[-1], self._expected[:RESUMING_TOKENS]
+        """Give what follows of the guess, where its next token was written.
+
+        A whole text's guess is looked through a little further, and kept until it holds again.
+        """
+        token = self._new.tokens[-1]
+        ahead = self._expected[: RESUMING_TOKENS if self._ended else 1]
         if token not in ahead:
+            self._expected = self._expected if self._ended else ()
             return ()
         left = self._expected[ahead.index(token) + 1 :]
-        self._expected = ()
-        return left[: max(0, self._room - len(self._new.tokens) - 1)]
+        left = left[: max(0, self._room - len(self._new.tokens) - 1)]
+        self._expected = left[MOST_DRAFT:]
+        return left[:MOST_DRAFT]
 
     def _chosen(self, scored: Scored, place: int) -> tuple[int, float]:
         """Give the token at a scored place: the likeliest, or one of a hotword."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.decoding.live import Written
+from model_store.decoding.live import MOST_DRAFT, Written
 from model_store.decoding.live_runner import LiveRunner
 from model_store.decoding.live_step import LiveRequest, LiveResult
 from model_store.decoding.reading import Decoded, TranscriptReader
@@ -74,7 +75,8 @@ def test_a_stream_says_the_same_alone_and_with_others(
 @settings(max_examples=15, deadline=None)
 @given(streams=st.lists(scripts(), min_size=1, max_size=3), rule=RULES)
 def test_stable_words_never_change(models: Models, streams: list[Script], rule: CommitRule) -> None:
-    for results in run(models.runner(rule, "int8"), streams):
+    once = [replace(stream, second_pass=False) for stream in streams]  # a second one starts afresh
+    for results in run(models.runner(rule, "int8"), once):
         said: list[str] = []
         for result in results:
             stable = [word.text for word in result.words[: result.stable_words]]
@@ -136,7 +138,7 @@ def no_retry(_reader: TranscriptReader, _decoded: Decoded) -> int:
     return 0
 
 
-def test_a_guess_that_holds_is_confirmed_in_one_call_and_a_broken_one_gone_on_with(
+def test_a_guess_that_holds_is_confirmed_in_few_calls_and_a_broken_one_gone_on_with(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner, model, samples = models.runner(EAGER), models.onnx(), speech(30_000)
@@ -158,8 +160,8 @@ def test_a_guess_that_holds_is_confirmed_in_one_call_and_a_broken_one_gone_on_wi
 
     alone, half = num_calls([]), len(tokens) // 2
     assert alone >= len(tokens) > 4
-    assert num_calls(tokens) <= 2
-    assert num_calls([*tokens[:half], 3, 3, 3]) <= alone - half + 2
+    assert num_calls(tokens) <= -(-len(tokens) // MOST_DRAFT) + 1 < alone / 2
+    assert num_calls([*tokens[:half], 3, 3, 3]) <= alone - half + -(-half // MOST_DRAFT) + 2
 
 
 @settings(deadline=None, max_examples=15)
@@ -243,6 +245,7 @@ def test_streaming_on_what_was_built_needs_neither_torch_nor_the_builder(models:
     probe = f"""
 import sys
 sys.modules["torch"] = sys.modules["onnx"] = None
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from service.engine.base import LiveInput, PlanInUse

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_store.decoding import live
 from model_store.decoding.live import Feed, LiveModel, LiveTranscript, Scored
 from model_store.decoding.live_updates import write
 from model_store.text.agreement import CommitRule, Method
@@ -109,6 +110,35 @@ def test_what_still_holds_is_checked_in_one_call() -> None:
     assert len(decoder.batches) == 2
     assert one.committed.tokens == [1, 2, 3, 4]
     assert one.tentative.tokens == [5]
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3])
+@given(
+    seed=st.integers(0, 10_000),
+    fresh=st.integers(1, LIMIT),
+    expected=st.lists(st.integers(1, 3), max_size=8),
+)
+def test_a_guess_may_be_fed_in_pieces(
+    piece: int, seed: int, fresh: int, expected: list[int]
+) -> None:
+    """What is written, and where an update leaves the rest to the next one, stay the same."""
+
+    def following(before: tuple[int, ...], rows: int) -> int:
+        return hash((seed, before, rows // 3)) % 4
+
+    def written(piece: int) -> list[list[int]]:
+        one = LiveTranscript(
+            LiveModel(prompt=PROMPT, end_token=END, row_s=ROW_S),
+            CommitRule(method="agreement", most_tentative=LIMIT, most_fresh=fresh, least_s=0),
+        )
+        decoder = Decoder(following)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(live, "MOST_DRAFT", piece)
+            told = [update(one, decoder, rows) for rows in range(1, 6)]
+            one.expect(expected)
+            return [*told, update(one, decoder, 6, ended=True)]
+
+    assert written(piece) == written(100)
 
 
 def test_what_closes_the_text_is_not_committed_before_the_end() -> None:
