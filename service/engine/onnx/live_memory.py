@@ -21,7 +21,7 @@ from service.engine.onnx.checkpoint import Floats, Sizes
 from service.engine.onnx.decoder import HIDDEN, Ints, StepInput, StepOutput
 from service.engine.onnx.rooms import Scratch, widened
 
-BLOCK_ROWS = 32
+BLOCK_ROWS = 16
 """Rows that room grows by. Whole blocks also give runs few different shapes."""
 
 SPARE_TOKENS = 8
