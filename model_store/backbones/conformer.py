@@ -7,6 +7,7 @@ Source: Hannan et al., LDASR (EUSIPCO 2024) and ETF4ASR (arXiv 2505.16991), whos
 of Gulati et al., Conformer, arXiv 2005.08100.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -109,8 +110,17 @@ class Encoder(nn.Module):
         """Give what the first layer sees, positions included."""
         x_BTD = self.front_end(samples_BS, num_samples_B)
         position_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
-        placed_BTD = x_BTD + sinusoidal_positions(position_T, self.config.dim)
+        placed_BTD = self.placed(x_BTD, position_T)
         return EncoderStates(self.dropout(placed_BTD), self.front_end.num_frames(num_samples_B))
+
+    def placed(self, x_TD: Tensor, position_T: Tensor) -> Tensor:
+        """Add positions to frames, (..., T, D).
+
+        Frames of log-mel features are raised first, as in Vaswani et al., arXiv 1706.03762: at the
+        start they are a quarter as large as positions. Mel powers are large as they are.
+        """
+        scale = math.sqrt(self.config.dim) if self.config.features == "log" else 1.0
+        return x_TD * scale + sinusoidal_positions(position_T, self.config.dim)
 
     def exit_states(self, states_BTD: Tensor) -> Tensor:
         """Give what the read-out takes of any layer's states: themselves."""

@@ -21,7 +21,6 @@ from model_store.backbones.conformer_front_end import (
     FRAME_WINDOWS,
     RECEPTIVE_WINDOWS,
     ConformerFrontEnd,
-    sinusoidal_positions,
 )
 from model_store.backbones.elastic import LayerRows
 from model_store.backbones.incremental import KeyValueStore
@@ -212,7 +211,7 @@ class ConformerStream:
         new_TD = self._front_end.push(samples_S, ends=ends)
         start = self.num_frames + len(self._waiting_TD)
         position_T = torch.arange(start, start + len(new_TD), device=new_TD.device)
-        placed_TD = new_TD + sinusoidal_positions(position_T, self._model.config.dim)
+        placed_TD = self._model.encoder.placed(new_TD, position_T)
         self._waiting_TD = torch.cat([self._waiting_TD, placed_TD])
         chunks: list[Tensor] = []
         while len(self._waiting_TD) >= self._chunk_frames or (ends and len(self._waiting_TD)):

@@ -66,6 +66,7 @@ def share_of_full_depth(path: Path, num_layers: int) -> float:
     ("folder", "num_layers", "names"),
     [
         ("methods", 6, ("dropping-50", "dld*", "strides-*")),
+        ("conformer", 6, ("dropping-50", "dld", "strides-*")),
         ("full", 12, ("librispeech-dropping", "librispeech-dld*", "librispeech-strides")),
     ],
 )
