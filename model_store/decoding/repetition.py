@@ -24,7 +24,9 @@ def without_loops(tokens: Sequence[int], position_s: Sequence[float]) -> int:
         position_s: where in the audio each token's attention lies.
     """
     for start in range(len(tokens)):
-        for period in range(1, LONGEST_PERIOD + 1):
+        for period in range(1, min(LONGEST_PERIOD, len(tokens) - start - 1) + 1):
+            if tokens[start + period] != tokens[start]:
+                continue
             length = _repeated(tokens, start, period)
             if length < (2 * PHRASE if period >= PHRASE else 3 * period):
                 continue
