@@ -63,24 +63,20 @@ def monotone_path(cost_UP: Array) -> npt.NDArray[np.int64]:
     Each step goes to the next frame, the next token, or both.
     """
     tokens, frames = cost_UP.shape
-    total = np.full((tokens + 1, frames + 1), np.inf, np.float32)
+    total = np.full((tokens + 1, frames + 1), np.inf)
     total[0, 0] = 0
-    step = np.zeros((tokens + 1, frames + 1), np.int8)
-    # Walk anti-diagonals, so that each is one vector operation.
-    for diagonal in range(2, tokens + frames + 1):
-        token = np.arange(max(1, diagonal - frames), min(tokens, diagonal - 1) + 1)
-        frame = diagonal - token
-        before = np.stack(
-            [total[token - 1, frame - 1], total[token - 1, frame], total[token, frame - 1]]
-        )
-        choice = before.argmin(0)
-        step[token, frame] = choice
-        total[token, frame] = before.min(0) + cost_UP[token - 1, frame - 1]
+    # Along a token, the cheapest way to a frame enters at some frame and pays for all from there on.
+    paid_UP = cost_UP.cumsum(axis=1, dtype=np.float64)
+    for token in range(tokens):
+        entered_P = np.minimum(total[token, :-1], total[token, 1:])
+        before_P = entered_P - (paid_UP[token] - cost_UP[token])
+        total[token + 1, 1:] = paid_UP[token] + np.minimum.accumulate(before_P)
+    step = np.stack([total[:-1, :-1], total[:-1, 1:], total[1:, :-1]]).argmin(0)
     first = np.zeros(tokens, np.int64)
     token, frame = tokens, frames
     while token > 0:
         first[token - 1] = frame - 1
-        choice = step[token, frame]
+        choice = step[token - 1, frame - 1]
         token, frame = token - int(choice != 2), frame - int(choice != 1)  # noqa: PLR2004
     return first
 
