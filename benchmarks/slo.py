@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.corpus import read_manifest
 from benchmarks.hardware import read_environment
 from benchmarks.record import Run
-from benchmarks.slo_capacity import floor_drop, measure_capacity
+from benchmarks.slo_capacity import FIRST_STREAMS, floor_drop, measure_capacity
 from benchmarks.slo_cell import STAGGER_S, Conditions, Voices, phases_s, run_cell
 from benchmarks.slo_results import Results
 from benchmarks.slo_sound import read_voices
@@ -124,6 +124,7 @@ def _capacities(
     options: argparse.Namespace, conditions: Conditions, voices: Voices, results: Results
 ) -> tuple[int, int]:
     found: list[int] = []
+    first = options.first
     for name, given in (("full", options.full_capacity), ("floor", options.floor_capacity)):
         id_ = f"capacity-{name}"
         row = results.finished(id_)
@@ -134,9 +135,12 @@ def _capacities(
             drop = 0.0
             if name == "floor":
                 drop = floor_drop(conditions) if options.floor_drop is None else options.floor_drop
-            row = measure_capacity(id_, drop, conditions, voices, options.probe)
+            row = measure_capacity(
+                id_, drop, conditions, voices, probe_s=options.probe, first=first
+            )
             results.add(row)
         found.append(max(1, int(str(row["streams"]))))
+        first = found[-1]  # less depth carries no fewer
     return found[0], found[1]
 
 
@@ -217,7 +221,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--constant", type=float, default=300.0, help="seconds of constant load")
     parser.add_argument("--settle", type=float, default=30.0, help="seconds before that")
     parser.add_argument("--tail", type=float, default=45.0, help="seconds after a load's end")
-    parser.add_argument("--probe", type=float, default=20.0, help="seconds of a search's try")
+    parser.add_argument("--probe", type=float, default=60.0, help="seconds of a search's try")
+    parser.add_argument("--first", type=int, default=FIRST_STREAMS, help="a search begins there")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between clips")
     parser.add_argument(
         "--partial-interval", type=float, default=0.5, help="seconds, fixed; 0.5: at every chunk"

@@ -42,9 +42,24 @@ def most_streams(holds: Callable[[int], bool], first: int = FIRST_STREAMS) -> in
 
 
 def measure_capacity(
-    name: str, drop: float, conditions: Conditions, voices: Voices, probe_s: float
+    name: str,
+    drop: float,
+    conditions: Conditions,
+    voices: Voices,
+    *,
+    probe_s: float,
+    first: int = FIRST_STREAMS,
 ) -> dict[str, object]:
-    """Find how many streams a depth keeps up with, on one server; give a row with every try."""
+    """Find how many streams a depth keeps up with, on one server; give a row with every try.
+
+    Args:
+        name: of the row.
+        drop: of the depth.
+        conditions: of the run.
+        voices: who speak.
+        probe_s: of a try; what holds for 20 s may be too much for 60.
+        first: streams of the first one.
+    """
     tries: list[dict[str, object]] = []
     environment = server_settings("fixed-full", systems()["fixed-full"], conditions)
     environment["ASR_MAX_STREAMS"] = str(MOST_STREAMS)
@@ -57,7 +72,7 @@ def measure_capacity(
             logger.info("%s: %d streams, lag %s, %s", name, streams, row["lag_s"], kept)
             return kept
 
-        found = most_streams(holds)
+        found = most_streams(holds, first)
     return {"cell": name, "kind": "capacity", "drop": drop, "streams": found, "tries": tries}
 
 
