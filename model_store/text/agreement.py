@@ -15,6 +15,7 @@ Source: Liu et al., Low-Latency Sequence-to-Sequence Speech Recognition, arXiv 2
 attended frame.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -61,7 +62,7 @@ class CommitRule:
     unheard_s: float = 1.5
 
 
-WHOLE = CommitRule(unheard_s=float("inf"))
+WHOLE = CommitRule(unheard_s=math.inf)
 """Of transcripts that are written at once: their end is believed."""
 
 
