@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from model_store.decoding.live import DecoderCall
+from model_store.decoding.live_step import Spent
 from model_store.depth import DepthPlan, DepthSchedule, LayerTurn, Progress
 
 
@@ -230,18 +231,9 @@ class LiveCosts:
         """Count keys and values of new pooled frames, and calls of the decoder."""
         return live_decoder_flops(self.sizes, new_rows, calls)
 
-    def tries(self, plan: DepthPlan, tries: Iterable[tuple[int, int]]) -> "Spent":
+    def tries(self, plan: DepthPlan, tries: Iterable[tuple[int, int]]) -> Spent:
         """Count what is written of a whole utterance at once; see `spent_on_tries`."""
         return spent_on_tries(self.sizes, DepthSchedule.constant(plan), tries)
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Operations of a transcript: all, the encoder's, and all of them had every layer run."""
-
-    total: int
-    encoder: int
-    full: int
 
 
 def spent_on_tries(

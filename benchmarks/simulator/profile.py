@@ -94,6 +94,10 @@ class TimedMachine:
         self.step.encode_s += time.thread_time() - started_s
         return rows
 
+    def hear_whole(self, windows: Sequence[Samples], plan: DepthPlan) -> list[Any]:
+        """Encode whole utterances; not timed, since no stream of a profile is heard twice."""
+        return self._machine.hear_whole(windows, plan)
+
     def complete(self, encoders: Sequence[Any], decoders: Sequence[Any]) -> list[int]:
         """Complete the last groups."""
         return self._machine.complete(encoders, decoders)

@@ -14,6 +14,15 @@ Utterance = TypeVar("Utterance")
 """What an engine keeps of one utterance."""
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Operations of a transcript: all, the encoder's, and all of them had every layer run."""
+
+    total: int
+    encoder: int
+    full: int
+
+
 @dataclass(slots=True)
 class LiveCost:
     """What a step took for one stream.

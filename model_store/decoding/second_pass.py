@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Generic, Protocol
 
-from model_store.decoding.live_step import LiveCost
+from model_store.decoding.live_step import LiveCost, Spent
 from model_store.decoding.live_utterance import (
     Decoder,
     Encoder,
@@ -22,7 +22,6 @@ from model_store.decoding.live_utterance import (
 )
 from model_store.decoding.reading import SAMPLE_RATE_HZ, Decoded, TranscriptReader
 from model_store.depth import DepthPlan
-from model_store.flops import Spent
 
 WINDOWS = 4
 """Whole utterances that are encoded together."""

@@ -18,9 +18,10 @@ from model_store.backbones.parameters import parameters_used
 from model_store.backbones.precision import to_bfloat16
 from model_store.backbones.wavlm import WavLM
 from model_store.checkpoint import load_checkpoint, save_checkpoint
+from model_store.decoding.live_step import Spent
 from model_store.depth import DepthPlan, DepthSchedule, PlanCatalogue, Segment
 from model_store.errors import CheckpointError, PlanInvalid, StreamingUnsupported
-from model_store.flops import Spent, encoder_flops, spent_on_tries
+from model_store.flops import encoder_flops, spent_on_tries
 from model_store.registry.sizes import model_sizes
 from tests.numerics.backbones import NUM_LAYERS, constant, noise
 from tests.numerics.ctc_backbones import CONFIGS, build, elastic_layers
