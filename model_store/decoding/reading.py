@@ -175,10 +175,11 @@ class TranscriptReader:
             words: also give words with times and confidence.
         """
         first = self._attempt(windows, listen, words=words)
-        doubtful = [row for row, decoded in enumerate(first) if self._looks_wrong(decoded)]
-        if doubtful and self._retries:
+        doubtful = [row for row, decoded in enumerate(first) if self.retry_samples(decoded)]
+        if doubtful:
             again = [windows[row] for row in doubtful]
-            second = self._attempt(again, listen, self._options.retry_silence_s, words=words)
+            silence = self.retry_samples(first[doubtful[0]])
+            second = self._attempt(again, listen, silence, words=words)
             for row, decoded in zip(doubtful, second, strict=True):
                 first[row] = self.better(first[row], decoded)
         return first
@@ -249,11 +250,10 @@ class TranscriptReader:
         self,
         windows: Sequence[Samples],
         listen: Listen,
-        silence_s: float = 0.0,
+        silence: int = 0,
         *,
         words: bool,
     ) -> list[Decoded]:
-        silence = round(silence_s * SAMPLE_RATE_HZ)
         lengths = [len(samples) + silence for samples in windows]
         heard = listen(windows, lengths, [self.most_tokens(length) for length in lengths])
         decoded = [

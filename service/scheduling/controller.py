@@ -120,8 +120,8 @@ class Damping:
         hysteresis: share of the way to the next depth below that the dimmer goes before a fall.
         hold_s: after a fall that a new load caused, no rise for so long.
         failed_hold_s: after a rise at the demand that depth was given up for, and after one that
-            had to be taken back; then it doubles with each further one. Two changes in so long
-            are the most that a constant load sees.
+            had to be taken back; then it doubles with each further one. So a constant load sees
+            two changes in so long: a try and its end.
         max_hold_s: it doubles no further.
         relief: holds end once the demand is below this share of what it was at the fall.
         demand_memory_s: time constant over which the demand is averaged.

@@ -202,14 +202,20 @@ def test_without_decode_a_step_only_encodes(models: Models) -> None:
     assert result.cost.encoder_flops > 0
 
 
+@pytest.mark.parametrize("second_pass", [False, True])
 @pytest.mark.parametrize("length", [0, 10, 900])
-def test_hardly_anything_said_ends_all_the_same(models: Models, length: int) -> None:
-    runner = models.runner(EAGER)
+def test_hardly_anything_said_ends_all_the_same(
+    models: Models, length: int, *, second_pass: bool
+) -> None:
+    for runner in (models.runner(EAGER), models.expected(EAGER)):
+        utterance = runner.open_utterance()
+        last = LiveRequest(utterance, speech(length), FULL, ends=True, second_pass=second_pass)
 
-    (result,) = runner.step([LiveRequest(runner.open_utterance(), speech(length), FULL, ends=True)])
+        (result,) = runner.step([last])
 
-    assert result.encoded_s == length / 16_000
-    assert length or not result.words
+        assert result.done
+        assert result.encoded_s == length / 16_000
+        assert length or not result.words
 
 
 def test_a_step_that_is_refused_changes_nothing(models: Models) -> None:
@@ -245,7 +251,6 @@ def test_streaming_on_what_was_built_needs_neither_torch_nor_the_builder(models:
     probe = f"""
 import sys
 sys.modules["torch"] = sys.modules["onnx"] = None
-from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from service.engine.base import LiveInput, PlanInUse
