@@ -65,6 +65,7 @@ def config_of(options: argparse.Namespace, clips: Sequence[Samples]) -> dict[str
         "settings": options.setting,
         "drop": options.drop,
         "seconds": options.seconds,
+        "settle_s": options.settle,
         "pause_s": options.pause,
         "packet_s": PACKET_S,
         "clips": len(clips),
@@ -90,7 +91,7 @@ def measure(
         uri = f"ws://127.0.0.1:{server.port}/v1/stream?drop={options.drop}"
         asyncio.run(_streams(uri, [pcm(looped(clips, 0, 0.5, options.warm_up))]))
         cpu_before_s, started_s = server.cpu_s(), time.monotonic()
-        logs = asyncio.run(_streams(uri, sounds))
+        logs = asyncio.run(_streams(uri, sounds, options.settle))
         wall_s = time.monotonic() - started_s
         cpu_s = server.cpu_s() - cpu_before_s
         row = summarise(logs, audio_s=count * options.seconds)
@@ -129,6 +130,9 @@ def arguments_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--streams", type=int, nargs="+", default=[2, 4, 8, 16])
     parser.add_argument("--seconds", type=float, default=60.0, help="of each stream")
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds of one stream before")
+    parser.add_argument(
+        "--settle", type=float, default=0.0, help="seconds of each stream whose delays do not count"
+    )
     parser.add_argument("--pause", type=float, default=1.5, help="seconds between clips")
     parser.add_argument("--drop", default="auto", help="auto, or a share of the layers")
     parser.add_argument("--server-core", type=int, default=0)
@@ -139,14 +143,16 @@ def arguments_of(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-async def _streams(uri: str, sounds: Sequence[bytes]) -> list[StreamLog]:
+async def _streams(uri: str, sounds: Sequence[bytes], settled_s: float = 0.0) -> list[StreamLog]:
     begin_s = time.monotonic() + 0.5
-    starts = [begin_s + STAGGER_S * place / len(sounds) for place in range(len(sounds))]
-    return await asyncio.gather(*map(_stream, [uri] * len(sounds), sounds, starts))
+    logs = [
+        StreamLog(begin_s + STAGGER_S * place / len(sounds), len(sound) // PACKET_BYTES, settled_s)
+        for place, sound in enumerate(sounds)
+    ]
+    return await asyncio.gather(*map(_stream, [uri] * len(sounds), sounds, logs))
 
 
-async def _stream(uri: str, sound: bytes, start_s: float) -> StreamLog:
-    log = StreamLog(start_s, len(sound) // PACKET_BYTES)
+async def _stream(uri: str, sound: bytes, log: StreamLog) -> StreamLog:
     try:
         async with connect(uri, compression=None, ping_timeout=None, max_queue=None) as socket:
             hearing = asyncio.create_task(_hear(socket, log))

@@ -16,10 +16,12 @@ class StreamLog:
     Args:
         start_s: clock time of its first sample.
         num_packets: that it sends.
+        settled_s: seconds of the stream, from its start, whose delays do not count.
     """
 
-    def __init__(self, start_s: float, num_packets: int) -> None:
+    def __init__(self, start_s: float, num_packets: int, settled_s: float = 0.0) -> None:
         self._start_s = start_s
+        self._settled_s = settled_s
         self.num_packets = num_packets
         self._covered = 0
         self._captioned: set[int] = set()
@@ -60,17 +62,21 @@ class StreamLog:
         while self._covered < self.num_packets:
             if (self._covered + 1) * PACKET_S > end_s + _TOLERANCE_S:
                 return
-            self.lag_s.append(now_s - self.due_s(self._covered))
+            if self._covered * PACKET_S >= self._settled_s:
+                self.lag_s.append(now_s - self.due_s(self._covered))
             self._covered += 1
 
     def _caption(self, message: Mapping[str, Any], now_s: float) -> None:
+        settled = message["start"] >= self._settled_s
         if message["type"] == "final":
-            self.final_s.append(now_s - self._start_s - message["end"])
+            if settled:
+                self.final_s.append(now_s - self._start_s - message["end"])
             if message["layers"]:
                 self.layers.append(message["layers"])
         elif message["text"] and message["utt"] not in self._captioned:
             self._captioned.add(message["utt"])
-            self.first_partial_s.append(now_s - self._start_s - message["start"])
+            if settled:
+                self.first_partial_s.append(now_s - self._start_s - message["start"])
 
 
 def summarise(logs: Sequence[StreamLog], *, audio_s: float) -> dict[str, object]:

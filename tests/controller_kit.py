@@ -8,10 +8,10 @@ from service.scheduling.brownout import Brownout
 from service.scheduling.controller import (
     BudgetController,
     Decision,
-    DepthLevel,
     DimmerLaw,
     Reading,
 )
+from service.scheduling.levels import DepthLevel
 from service.scheduling.slack import Slack, StepProfile
 
 SETPOINT_S = 0.3

@@ -21,7 +21,8 @@ from benchmarks.simulator.scores import Scores
 from service.engine.base import ModelInfo
 from service.fleet.reports import ReplicaReport
 from service.fleet.scaling import FleetReading, ScalingState, decide
-from service.scheduling.controller import BudgetController, Damping, Reading, usable_levels
+from service.scheduling.controller import BudgetController, Damping, Reading
+from service.scheduling.levels import usable_levels
 from service.scheduling.load_control import ControlConfig, make_law, measured_levels
 from service.scheduling.load_window import WINDOW_S
 

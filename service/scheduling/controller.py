@@ -15,31 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from service.scheduling.levels import DepthLevel
+
 logger = logging.getLogger(__name__)
 
 AUDIT_SIZE = 256
 """Decisions that are kept for whoever asks why."""
+Reason = Literal["overload", "burst", "recovery", "idle"]
 _TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class DepthLevel:
-    """A depth that the controller may choose.
-
-    Args:
-        layers: effective layers.
-        drop: share of the depth given up, what `Engine.choose` takes.
-        wer_ratio: measured word error rate over that at full depth.
-    """
-
-    layers: float
-    drop: float
-    wer_ratio: float
-
-    @property
-    def dimmer(self) -> float:
-        """Effective layers over all layers."""
-        return 1 - self.drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +86,7 @@ class Decision:
     at_s: float
     from_layers: float
     to_layers: float
-    reason: Literal["overload", "recovery", "idle"]
+    reason: Reason
     measured_s: float
     setpoint_s: float
     dimmer: float
@@ -144,35 +127,6 @@ class Damping:
     calm_s: float = 5.0
     busy_ratio: float = 0.6
     rest_ratio: float = 0.4
-
-
-def usable_levels(
-    levels: Sequence[DepthLevel], *, max_wer_increase: float, min_layers: float = 0.0
-) -> tuple[DepthLevel, ...]:
-    """Give the levels a controller may use, deepest first; the last is the floor.
-
-    Full depth is always the first: it is what nobody's load costs. Of the others, those that
-    exceed the word error rate an operator accepts are left out, and those that a shallower one
-    equals or beats: nobody should pay depth for worse words.
-
-    Args:
-        levels: whose word error rate was measured, full depth among them.
-        max_wer_increase: accepted, relative: 0.25 is a quarter more errors than at full depth.
-        min_layers: effective layers that are never gone below.
-    """
-    deepest, *others = sorted(levels, key=lambda level: -level.layers)
-    accepted = [
-        level
-        for level in others
-        if level.wer_ratio <= 1 + max_wer_increase + _TOLERANCE
-        and level.layers >= min_layers - _TOLERANCE
-    ]
-    kept = [
-        level
-        for index, level in enumerate(accepted)
-        if all(level.wer_ratio < shallower.wer_ratio for shallower in accepted[index + 1 :])
-    ]
-    return (deepest, *kept)
 
 
 class BudgetController:
@@ -241,8 +195,14 @@ class BudgetController:
         """Tell whether latency is made of load, which depth or fewer streams would help."""
         return reading.busy_ratio >= self._damping.busy_ratio
 
-    def tick(self, reading: Reading) -> Decision | None:
-        """Take a reading, at a fixed rate, idle or not; give the decision, if there is one."""
+    def tick(self, reading: Reading, *, in_burst: bool = False) -> Decision | None:
+        """Take a reading, at a fixed rate, idle or not; give the decision, if there is one.
+
+        Args:
+            reading: of the moment.
+            in_burst: whether many streams have just come. What their first chunks, all due at once,
+                take says little of what they will: a fall is held against no rise.
+        """
         self._follow_demand(reading)
         if not (reading.samples or reading.latency_s or reading.idle):
             return None
@@ -256,7 +216,25 @@ class BudgetController:
         wanted = self._wanted(reading)
         if wanted == self._index:
             return None
-        return self._change(wanted, reading)
+        return self._change(wanted, reading, in_burst=in_burst)
+
+    def foresee(self, wanted: int, reading: Reading) -> Decision | None:
+        """Give up depth for streams that have just come, before the first of them is late.
+
+        Everything cheaper goes with it. Nothing is held for it: where too much was given up, what is
+        measured brings it back.
+
+        Args:
+            wanted: index of the level that the streams will need; none above this one is taken.
+            reading: of the moment, for the record.
+        """
+        if wanted <= self._index:
+            return None
+        self._strained_until_s = reading.at_s + self._damping.calm_s
+        self._law.follow(self.levels[wanted].dimmer)
+        self._dimmer = self.levels[wanted].dimmer
+        self._trial = None
+        return self._turn(wanted, reading, "burst")
 
     def _follow_demand(self, reading: Reading) -> None:
         since_s = 0.0 if self._read_at_s is None else reading.at_s - self._read_at_s
@@ -313,11 +291,12 @@ class BudgetController:
             return above
         return self._index
 
-    def _change(self, wanted: int, reading: Reading) -> Decision:
+    def _change(self, wanted: int, reading: Reading, *, in_burst: bool) -> Decision:
         falls = wanted > self._index
         if falls:
             in_vain = self._risen_in_vain(reading)
-            self._no_rise = self._hold_after_fall(reading, in_vain=in_vain)
+            if in_vain or not in_burst:
+                self._no_rise = self._hold_after_fall(reading, in_vain=in_vain)
             self._trial = None
             if in_vain:  # back to where it came from, which held; further only if that does not
                 wanted = self._index + 1
@@ -325,11 +304,16 @@ class BudgetController:
         else:
             self._trial = (wanted, self._demand)
             self._no_rise = self._hold_after_rise(reading.at_s)
+        return self._turn(
+            wanted, reading, "overload" if falls else "idle" if reading.idle else "recovery"
+        )
+
+    def _turn(self, wanted: int, reading: Reading, reason: Reason) -> Decision:
         decision = Decision(
             reading.at_s,
             self.level.layers,
             self.levels[wanted].layers,
-            "overload" if falls else "idle" if reading.idle else "recovery",
+            reason,
             reading.latency_s,
             self.setpoint_s,
             self._dimmer,

@@ -2,7 +2,8 @@
 
 Two signs: streams wait longer than the set point although nothing is left to give up; or the next
 one would make them, by what steps take at the least depth. The second sees a burst coming, the
-first whatever a prediction missed.
+first whatever a prediction missed. By the same prediction it says what depth a burst that is let in
+will leave.
 """
 
 import math
@@ -27,6 +28,10 @@ LEAST_AUDIO_S = 3.0
 """Audio in the window from which on something is learned of it."""
 FORGETTING = 0.95
 """Share of what was learned that is kept with each tick: some five seconds."""
+BURST = 1.5
+"""So many times the streams of five seconds ago are a load that nothing measured says anything of."""
+MOST_BUSY = 0.9
+"""Share of the engine's time that streams of a burst may need at the level that is foreseen."""
 MOST_SCALE = 8.0
 """The profile may be wrong by this factor, both ways."""
 
@@ -59,6 +64,7 @@ class Door:
         self._late_since_s = math.inf
         self._late = False
         self._full: dict[int, bool] = {}
+        self._answered = 0
 
     @property
     def scale(self) -> float:
@@ -110,11 +116,45 @@ class Door:
         """Give the latency that so many streams would see at the floor."""
         if not self._profiles:
             return 0.0
-        num_old = min(num_streams, min((count for _, count in self._taken), default=0))
-        speaking = num_old * self._duty + (num_streams - num_old)
-        known = num_streams <= REACH * num_old
+        known = num_streams <= REACH * min(num_streams, self._num_old)
         scale = self._scale if known else max(self._scale, SPEECH_SCALE)
-        return self._profiles[-1].latency_s(speaking, self._chunk_s, scale)
+        return self._profiles[-1].latency_s(self._speaking(num_streams), self._chunk_s, scale)
+
+    @property
+    def in_burst(self) -> bool:
+        """Whether many of the streams that have a place have just come."""
+        return bool(self._taken) and self._taken[-1][1] > BURST * self._num_old
+
+    def foreseen(self) -> int:
+        """Give the index of the deepest level that carries streams of which many have just come.
+
+        The first where no burst came, or was answered already. Of what steps over speech take, what was
+        learned so far counts: too little depth given up will show in latency, too much would cost words
+        for nothing.
+        """
+        if not self.in_burst:
+            self._answered = 0
+            return 0
+        num_now = self._taken[-1][1]
+        if num_now <= self._answered:
+            return 0
+        self._answered = num_now
+        speaking = self._speaking(num_now)
+        carrying = (
+            index
+            for index, profile in enumerate(self._profiles)
+            if profile.utilisation(speaking, self._chunk_s, self._scale) <= MOST_BUSY
+        )
+        return next(carrying, max(0, len(self._profiles) - 1))
+
+    @property
+    def _num_old(self) -> int:
+        return min((count for _, count in self._taken), default=0)
+
+    def _speaking(self, num_streams: int) -> float:
+        """Give how many of so many streams speak at a time: of those who are new, all."""
+        num_old = min(num_streams, self._num_old)
+        return num_old * self._duty + (num_streams - num_old)
 
     def _learn(self, rounds: Sequence[RoundSample]) -> None:
         audio_s = sum(one.audio_s for one in rounds)
@@ -124,9 +164,8 @@ class Door:
         took_s = sum(one.took_s for one in rounds)
         seen = min(MOST_SCALE, max(1 / MOST_SCALE, took_s / expected_s))
         self._scale += (1 - FORGETTING) * (seen - self._scale)
-        num_old = min(count for _, count in self._taken)
-        if num_old:
-            duty = min(1.0, audio_s / (self._window_s * num_old))
+        if self._num_old:
+            duty = min(1.0, audio_s / (self._window_s * self._num_old))
             self._duty += (1 - FORGETTING) * (duty - self._duty)
 
     def _expected_s(self, one: RoundSample) -> float:

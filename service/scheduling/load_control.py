@@ -16,12 +16,13 @@ from service.scheduling.clock import Clock
 from service.scheduling.controller import (
     BudgetController,
     Damping,
-    DepthLevel,
+    Decision,
     DimmerLaw,
     FixedDepth,
-    usable_levels,
+    Reading,
 )
 from service.scheduling.door import Door
+from service.scheduling.levels import DepthLevel, usable_levels
 from service.scheduling.live_load import LiveLoad
 from service.scheduling.load_window import WINDOW_S, LoadWindow, RoundSample
 from service.scheduling.slack import Slack, StepProfile
@@ -181,7 +182,8 @@ class LoadControl:
             latency_s=max(reading.latency_s, files_s),
             busy_ratio=1.0 if num_waiting_files else reading.busy_ratio,
         )
-        decision = budget.tick(reading)
+        in_burst = self._door is not None and self._door.in_burst
+        decision = self._foresee(budget, reading) or budget.tick(reading, in_burst=in_burst)
         self.load.strained = budget.strained
         series = self._metrics.controller
         if decision is not None:
@@ -191,6 +193,12 @@ class LoadControl:
         series.measured.set(reading.latency_s)
         series.dimmer.set(budget.dimmer)
         self._report(budget.level, dials, files_wait=num_waiting_files > 0)
+
+    def _foresee(self, budget: BudgetController, reading: Reading) -> Decision | None:
+        """Answer a burst before it is measured; the slack law looks ahead by itself."""
+        if self._door is None or self._config.law != "brownout":
+            return None
+        return budget.foresee(self._door.foreseen(), reading)
 
     def _report(self, level: DepthLevel, dials: Sequence[StreamDial], *, files_wait: bool) -> None:
         drops: dict[str, list[float]] = {"auto": [], "request": []}

@@ -39,13 +39,17 @@ class StepProfile:
     fixed_s: float
     per_stream_s: float
 
+    def utilisation(self, num_streams: float, chunk_s: float, scale: float = 1.0) -> float:
+        """Predict the share of the engine's time that the streams need, fixed parts left out."""
+        return scale * num_streams * self.per_stream_s / chunk_s
+
     def latency_s(self, num_streams: float, chunk_s: float, scale: float = 1.0) -> float:
         """Predict the latency of a chunk; infinite where the streams ask more than there is.
 
         Each round takes the chunks that came in during the last one, `num_streams * round / chunk`
         of them, so that `round = fixed + per_stream * num_streams * round / chunk`.
         """
-        utilisation = scale * num_streams * self.per_stream_s / chunk_s
+        utilisation = self.utilisation(num_streams, chunk_s, scale)
         if utilisation >= 1:
             return math.inf
         one_s = scale * (self.fixed_s + self.per_stream_s)

@@ -143,7 +143,7 @@ def test_a_load_takes_depth_from_running_streams_and_its_end_gives_it_back() -> 
     assert hall.sample("asr_estimated_wer_ratio") > 1
     decided = hall.control.budget
     assert decided is not None
-    assert decided.decisions[0].reason == "overload"
+    assert decided.decisions[0].reason == "burst"
 
     hall.leave(crowd)
     hall.run(30)
@@ -154,6 +154,26 @@ def test_a_load_takes_depth_from_running_streams_and_its_end_gives_it_back() -> 
     assert pinned[0].depths() == []
     finals = [one for one in pinned[0].events if isinstance(one, Final)]
     assert {one.layers for one in finals} == {8}
+
+
+def test_a_burst_finds_the_depth_that_carries_it_before_its_first_chunk_is_due() -> None:
+    hall = Hall()
+    hall.enter(4)
+    hall.run(10)
+    assert hall.control.decide() == 0
+
+    hall.enter(20)
+    hall.run(2 * CONTROL_TICK_S)
+
+    assert hall.control.budget is not None
+    first, *others = hall.control.budget.decisions
+    assert (first.reason, others) == ("burst", [])
+    assert hall.control.decide() > 0.5
+    late_before = hall.sample("asr_stream_lag_seconds_bucket", le="2.0")
+    said_before = hall.sample("asr_stream_lag_seconds_count")
+    hall.run(20)
+    in_time = hall.sample("asr_stream_lag_seconds_bucket", le="2.0") - late_before
+    assert in_time == hall.sample("asr_stream_lag_seconds_count") - said_before
 
 
 def test_depth_keeps_the_latency_that_full_depth_does_not() -> None:

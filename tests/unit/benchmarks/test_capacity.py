@@ -48,6 +48,17 @@ def test_the_first_words_of_each_utterance_count_and_empty_ones_do_not() -> None
     assert told.layers == [4.0]
 
 
+def test_what_is_said_before_streams_have_settled_does_not_count() -> None:
+    told = StreamLog(START_S, 10, settled_s=0.5)
+
+    told.take(caption("partial", 0.4), START_S + 3.0)
+    told.take(caption("final", 0.4), START_S + 3.5)
+    told.take({"type": "lag", "end": 0.7}, START_S + 3.5)
+
+    assert told.lag_s == pytest.approx([2.9, 2.8])
+    assert (told.first_partial_s, told.final_s) == ([], [])
+
+
 def test_what_goes_wrong_is_told() -> None:
     told = log(2)
 

@@ -13,12 +13,11 @@ from service.scheduling.controller import (
     BudgetController,
     Damping,
     Decision,
-    DepthLevel,
     DimmerLaw,
     FixedDepth,
     Reading,
-    usable_levels,
 )
+from service.scheduling.levels import DepthLevel, usable_levels
 from tests.controller_kit import (
     CHUNK_S,
     FLOOR,

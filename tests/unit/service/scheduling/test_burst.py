@@ -1,0 +1,120 @@
+"""Streams that come all at once: depth is given up before their chunks are late, and comes back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.scheduling.controller import Damping, Reading
+from service.scheduling.door import NEW_S, Door
+from service.scheduling.slack import StepProfile
+from tests.controller_kit import LEVELS, SETPOINT_S, TICK_S, new_controller
+
+CHUNK_S = 0.5
+PROFILES = [StepProfile(8, 0.01, 0.04), StepProfile(6, 0.01, 0.03), StepProfile(4, 0.01, 0.02)]
+"""Eleven, fifteen and twenty-two streams that never pause keep the engine busy for 0.9 of the time."""
+
+
+def door_of(*counts: int) -> Door:
+    """A door that saw so many streams, a tick each; the first of them for long enough to be old."""
+    door = Door(PROFILES, setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=3.0)
+    seen = [counts[0]] * round(2 * NEW_S / TICK_S) + list(counts[1:])
+    for index, count in enumerate(seen):
+        door.tick(index * TICK_S, 0.0, (), at_floor=False, num_taken=count)
+    return door
+
+
+@pytest.mark.parametrize(
+    ("counts", "level"),
+    [
+        ((0, 11), 0),
+        ((0, 12), 1),
+        ((0, 16), 2),
+        ((0, 100), 2),
+        ((12, 18), 0),
+        ((12, 19), 2),
+        ((100, 100), 0),
+        ((100, 1), 0),
+    ],
+)
+def test_the_level_that_carries_a_burst_is_foreseen(counts: tuple[int, ...], level: int) -> None:
+    assert door_of(*counts).foreseen() == level
+
+
+def test_a_burst_is_answered_once_and_anew_when_it_grows() -> None:
+    door = door_of(0, 12)
+    assert [door.foreseen(), door.foreseen()] == [1, 0]
+
+    door.tick(100.0, 0.0, (), at_floor=False, num_taken=12)
+    assert door.foreseen() == 0, "five seconds on it is no burst"
+    door.tick(100.25, 0.0, (), at_floor=False, num_taken=30)
+    assert door.foreseen() == 2
+
+
+def test_nothing_is_foreseen_without_profiles_or_streams() -> None:
+    door = Door([], setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=3.0)
+    assert door.foreseen() == 0
+
+    door.tick(0.0, 0.0, (), at_floor=False, num_taken=0)
+    door.tick(0.25, 0.0, (), at_floor=False, num_taken=50)
+    assert door.foreseen() == 0
+
+
+def test_what_is_foreseen_is_given_up_at_once_and_everything_cheaper_with_it() -> None:
+    controller = new_controller()
+
+    decision = controller.foresee(3, Reading(0.0, 0.0, 0, 0))
+
+    assert decision is not None
+    assert (decision.reason, decision.from_layers, decision.to_layers) == ("burst", 8, 5)
+    assert controller.level == LEVELS[3]
+    assert controller.strained
+    assert list(controller.decisions) == [decision]
+
+
+@given(st.integers(0, len(LEVELS) - 1), st.integers(0, len(LEVELS) - 1))
+def test_a_burst_never_gives_depth_back(there: int, foreseen: int) -> None:
+    controller = new_controller()
+    controller.foresee(there, Reading(0.0, 0.0, 0, 0))
+
+    decision = controller.foresee(foreseen, Reading(TICK_S, 0.0, 0, 0))
+
+    assert LEVELS.index(controller.level) == max(there, foreseen)
+    assert (decision is None) == (foreseen <= there)
+
+
+def seconds_to_full_depth(*, in_burst: bool) -> float:
+    """A burst whose first chunks are late, and that the engine then carries easily."""
+    controller = new_controller()
+    now_s = 0.0
+    while now_s < 600:
+        now_s += TICK_S
+        latency_s = 1.5 if now_s < 4 else 0.4 * SETPOINT_S
+        reading = Reading(now_s, latency_s, 20, 20, 0.7)
+        controller.tick(reading, in_burst=in_burst and now_s < NEW_S)
+        if now_s > 4 and controller.level == LEVELS[0]:
+            break
+    assert controller.decisions, "the burst has to cost depth, or it shows nothing"
+    return now_s
+
+
+def test_depth_that_first_chunks_cost_comes_back_without_waiting_for_a_load_to_end() -> None:
+    assert seconds_to_full_depth(in_burst=True) < 60
+    assert seconds_to_full_depth(in_burst=False) > Damping().failed_hold_s
+
+
+def test_a_burst_that_is_there_to_stay_is_tried_once_and_then_left_alone() -> None:
+    """Depth comes back as far as it can be had, and the rise that fails is the last for minutes."""
+    controller = new_controller()
+    controller.foresee(len(LEVELS) - 1, Reading(0.0, 0.0, 0, 0))
+    changes: list[float] = []
+    now_s = 0.0
+    while now_s < 300:
+        now_s += TICK_S
+        carried = controller.level.layers <= 5
+        reading = Reading(now_s, 0.5 * SETPOINT_S if carried else 2 * SETPOINT_S, 20, 20)
+        if controller.tick(reading, in_burst=now_s < NEW_S):
+            changes.append(now_s)
+
+    assert controller.level.layers == 5
+    assert len(changes) == 4, "3 -> 4 -> 5 -> 6 -> 5"
+    assert changes[-1] < 120
