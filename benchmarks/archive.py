@@ -6,9 +6,9 @@
    again: one row each.
 2. The same files to `POST /transcribe` of a server at the same drop: how many texts differ.
 3. In turn, several times: an archive job, and two processes of `asr transcribe` that share the list.
-   Speed is audio over time, so that neither pays for its start, which is given beside it: from the
-   first result of the processes, and from when the first actor has its model, since actors give
-   results by blocks.
+   Speed is audio over time from the first result on, so that neither pays for its start, which is
+   given beside it: from the first line of the processes, and from the end of the first step of an
+   actor, since actors give results by blocks.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Pace:
     """When results came, and of how much audio.
 
     Args:
-        start_s: from the start of the processes to the first result, or to the first model.
+        start_s: from the start of the processes to the first result.
         took_s: from then to the last result.
         audio_s: of the results after the first.
     """

@@ -7,11 +7,12 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.app import make_engine
-from service.engine.base import DepthChoice, Engine, ModelInfo
+from service.engine.base import DepthChoice, Engine, PlanInUse, StepResult, Window
 from service.fleet.archive_cluster import Actors, cluster
 from service.fleet.archive_files import list_files
 from service.fleet.archive_job import ArchiveJob, ArchiveRun
@@ -47,13 +48,15 @@ def main() -> None:
         ready.mkdir()
         actors = Actors(settings, Dial("ladder"), count, 1, TimedEngines(ready))
         ArchiveRun(job, actors.run, time.monotonic, tell).go()
-        at_s = min(float(path.read_text()) for path in ready.iterdir())
+        at_s, audio_s = min(json.loads(path.read_text()) for path in ready.iterdir())
     print(json.dumps({"audio_seconds": 0.0, "at_s": at_s}), flush=True)
+    # Its row came later, with others of its block; what was done by then does not count.
+    print(json.dumps({"audio_seconds": -audio_s}), flush=True)
 
 
 @dataclass(frozen=True, slots=True)
 class TimedEngines:
-    """Makes engines that write down when they have loaded.
+    """Makes engines that write down when their first step ended, and over how much audio.
 
     Args:
         folder: takes a file for each.
@@ -64,14 +67,17 @@ class TimedEngines:
     def __call__(self, settings: Settings) -> Engine:
         """Make one."""
         engine = make_engine(settings)
-        load = engine.load
+        transcribe = engine.transcribe
 
-        def load_and_tell() -> ModelInfo:
-            info = load()
-            (self.folder / str(os.getpid())).write_text(str(time.monotonic()))
-            return info
+        def transcribe_and_tell(windows: Sequence[Window], plan: PlanInUse) -> StepResult:
+            result = transcribe(windows, plan)
+            engine.transcribe = transcribe
+            audio_s = sum(window.end_s - window.start_s for window in windows)
+            told = json.dumps([time.monotonic(), audio_s])
+            (self.folder / str(os.getpid())).write_text(told)
+            return result
 
-        engine.load = load_and_tell
+        engine.transcribe = transcribe_and_tell
         return engine
 
 

@@ -1,7 +1,7 @@
 """Which replica the next stream goes to: the one with the least load, by what is known of it.
 
-Reports are up to a second or two old. What was sent to a replica since its report changed counts on
-top of it, so that a burst does not all go to the one that looked emptiest.
+Reports are up to a second or two old. What was sent to a replica and is not in its report yet counts
+on top of it, so that a burst does not all go to the one that looked emptiest.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from service.scheduling.clock import Clock
 MAX_BALANCER_WEIGHT = 256
 """Of a server in HAProxy."""
 REPORT_TAKES_S = 3.0
-"""Time after which what was sent to a replica is in its report, if it is still there."""
+"""Time after which what was sent to a replica is in its report, or was refused there."""
 
 
 class SentLately:
@@ -26,6 +26,7 @@ class SentLately:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._sent: dict[str, tuple[str, float]] = {}
+        self._shown: dict[str, int] = {}
 
     def sent(self, replica: str, request: str) -> None:
         """Note where a request went, or is about to; what was noted of it before is void."""
@@ -35,11 +36,24 @@ class SentLately:
         """Note that it is over."""
         self._sent.pop(request, None)
 
-    def numbers(self) -> Counter[str]:
-        """Count, by replica, those that are under way and too young for a report."""
+    def numbers(self, reports: Mapping[str, ReplicaReport]) -> Counter[str]:
+        """Count, by replica, those that are under way and in no report.
+
+        As many as a report shows more than the one before it have arrived, the earliest first: counted
+        there and here, a replica would seem twice as loaded for having told so first.
+
+        Args:
+            reports: of each replica, as they are now.
+        """
         old_s = self._clock() - REPORT_TAKES_S
         for request in [one for one, (_, at_s) in self._sent.items() if at_s <= old_s]:
             del self._sent[request]
+        shown = {name: report.streams + report.files for name, report in reports.items()}
+        for name, number in shown.items():
+            under_way = [one for one, (replica, _) in self._sent.items() if replica == name]
+            for request in under_way[: max(0, number - self._shown.get(name, 0))]:
+                del self._sent[request]
+        self._shown = shown
         return Counter(replica for replica, _ in self._sent.values())
 
 

@@ -33,9 +33,12 @@ class LeastLoadRouter(RequestRouter):
             # Serve goes round at once, and without end, unless it is told to wait in between.
             pending_request.routing_context.should_backoff = True
         replicas = {one.replica_id.unique_id: one for one in candidate_replicas}
+        reports = {
+            name: ReplicaReport.from_stats(one.routing_stats) for name, one in replicas.items()
+        }
         order = by_load(
-            {name: ReplicaReport.from_stats(one.routing_stats) for name, one in replicas.items()},
-            self._sent.numbers(),
+            reports,
+            self._sent.numbers(reports),
             {name: self._random.random() for name in replicas},
         )
         if pending_request is not None and order:
