@@ -127,7 +127,10 @@ class Settings(BaseSettings):
     )
     decode_threads: int = Field(default=2, ge=1, description="Uploads that are decoded at once.")
     batch_windows: int = Field(
-        default=4, ge=1, le=64, description="Windows (up to 24 s each) of one engine step."
+        default=4,
+        ge=1,
+        le=64,
+        description="Windows (up to 24 s each) of one engine step, of one file or of several.",
     )
     max_streams: int = Field(
         default=32, ge=1, description="Live streams that speak at once; more get close 1013."

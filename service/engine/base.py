@@ -174,15 +174,30 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one engine step gives back: a segment for each window, in order, and the step's cost.
+    """What one engine step gives back for its windows, in order.
 
     Args:
-        plans: of the windows with speech, in order, where the input picked them; else empty.
+        segments: of each window.
+        costs: of each window.
+        plans: of the windows with speech, where the input picked them; else empty.
     """
 
     segments: tuple[Segment, ...]
-    cost: Cost
+    costs: tuple[Cost, ...]
     plans: tuple[PlanInUse, ...] = ()
+
+    @property
+    def cost(self) -> Cost:
+        """What the whole step took."""
+        return sum(self.costs, Cost())
+
+    def split(self, num_windows: int) -> tuple["StepResult", "StepResult"]:
+        """Give the result of the first windows, and of the rest; not where the input picks plans."""
+        assert not self.plans, "expected windows that share a plan"
+        return (
+            StepResult(self.segments[:num_windows], self.costs[:num_windows]),
+            StepResult(self.segments[num_windows:], self.costs[num_windows:]),
+        )
 
 
 class LiveUtterance(Protocol):

@@ -138,15 +138,23 @@ class FakeEngine:
     def transcribe(self, windows: Sequence[Window], plan: PlanInUse) -> StepResult:
         """Say the words that stand at each window's place in the file."""
         self._before_step(windows, plan)
-        speech_s = sum(window.end_s - window.start_s for window in windows if window.speech)
+        result = StepResult(
+            tuple(_segment(window, plan) for window in windows),
+            tuple(self._cost(window, plan) for window in windows),
+        )
+        self._sleep(result.cost.encode_s)
+        return result
+
+    def _cost(self, window: Window, plan: PlanInUse) -> Cost:
+        if not window.speech:
+            return Cost()
+        speech_s = window.end_s - window.start_s
         elastic = plan.effective_layers / plan.layers_total
-        busy_s = speech_s * self._realtime_factor * elastic
-        self._sleep(busy_s)
         encoder_flops = round(speech_s * LAYER_FLOPS_PER_S * plan.effective_layers)
         fixed_flops = round(speech_s * FIXED_FLOPS_PER_S)
         full_flops = round(speech_s * LAYER_FLOPS_PER_S * plan.layers_total) + fixed_flops
-        cost = Cost(encoder_flops + fixed_flops, encoder_flops, full_flops, busy_s, 0.0)
-        return StepResult(tuple(_segment(window, plan) for window in windows), cost)
+        busy_s = speech_s * self._realtime_factor * elastic
+        return Cost(encoder_flops + fixed_flops, encoder_flops, full_flops, busy_s, 0.0)
 
     def open_utterance(self) -> FakeUtterance:
         """Begin an utterance."""

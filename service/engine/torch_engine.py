@@ -5,7 +5,7 @@ upload --open_audio--> blocks --cut_windows (gate)--> windows --transcribe_windo
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import BinaryIO, Literal, Protocol
@@ -204,9 +204,7 @@ class TorchEngine:
                 transcripts = self._loaded().transcribe_windows(
                     spoken, depth, words=True, hotwords=_hotwords(windows)
                 )
-        heard = iter(transcripts)
-        segments = tuple(_segment(window, heard) for window in windows)
-        return StepResult(segments, sum(map(_cost, transcripts), Cost()))
+        return _result(windows, transcripts, map(_cost, transcripts))
 
     def _transcribe_by_input(
         self, windows: Sequence[Window], spoken: Sequence[Samples], nominal: PlanInUse
@@ -214,7 +212,7 @@ class TorchEngine:
         model = self._loaded()
         transcripts: list[WindowTranscript] = []
         plans: list[PlanInUse] = []
-        cost = Cost()
+        picking: list[Cost] = []
         with in_our_terms():
             for samples in spoken:
                 plan, spent = picked(model.catalogue, samples, nominal)
@@ -223,10 +221,9 @@ class TorchEngine:
                     [samples], depth, words=True, hotwords=_hotwords(windows)
                 )
                 plans.append(plan)
-                cost += spent
-        heard = iter(transcripts)
-        segments = tuple(_segment(window, heard) for window in windows)
-        return StepResult(segments, sum(map(_cost, transcripts), cost), tuple(plans))
+                picking.append(spent)
+        costs = map(Cost.__add__, map(_cost, transcripts), picking)
+        return _result(windows, transcripts, costs, plans)
 
     def open_utterance(self) -> LiveUtterance:
         """Begin an utterance of the model's."""
@@ -322,6 +319,21 @@ def _segment(window: Window, heard: Iterator[WindowTranscript]) -> Segment:
         words,
         transcript.avg_logprob,
         transcript.compression_ratio,
+    )
+
+
+def _result(
+    windows: Sequence[Window],
+    transcripts: Iterable[WindowTranscript],
+    costs: Iterable[Cost],
+    plans: Sequence[PlanInUse] = (),
+) -> StepResult:
+    """Put together what windows gave; those without speech gave and cost nothing."""
+    heard, spent = iter(transcripts), iter(costs)
+    return StepResult(
+        tuple(_segment(window, heard) for window in windows),
+        tuple(next(spent) if window.speech else Cost() for window in windows),
+        tuple(plans),
     )
 
 

@@ -31,7 +31,7 @@ from service.scheduling.clock import Clock
 PART_BYTES = 8 * 2**20
 """A file is split for so many bytes each: four minutes of wav, three quarters of an hour of Opus. Each
 part decodes all of the file, so many small ones would be waste."""
-BLOCKS_PER_ACTOR = 16
+BLOCKS_PER_ACTOR = 8
 MOST_FILES_OF_BLOCK = 16
 
 Run = Callable[[Sequence[Sequence[Work]]], Iterable[Part]]

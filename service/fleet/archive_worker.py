@@ -24,8 +24,8 @@ from service.scheduling.files import Share, Transcriber, limits_of_own_files
 from service.scheduling.hotwords import expect_support
 from service.settings import Settings
 
-FILES_AT_ONCE = 2
-"""One is read and decoded while the engine has the other."""
+STEPS_AT_ONCE = 2
+"""As many files as fill so many steps are in work: those of one are decoded while the engine has the other's."""
 CLOSE_TIMEOUT_S = 2.0
 SHALLOWEST = -1.0
 """In place of a drop: that of the least plan on offer."""
@@ -91,8 +91,11 @@ class ArchiveWorker:
         self._runner = asyncio.Runner()
         # What is wrong with the model is wrong with every file; whoever reads the parts stops then.
         self._unusable: ServiceError | None = None
+        self._files_at_once = STEPS_AT_ONCE * settings.batch_windows
         try:
-            self._transcriber = self._runner.run(_loaded(settings, dial, engine))
+            self._transcriber = self._runner.run(
+                _loaded(settings, dial, engine, self._files_at_once)
+            )
         except ServiceError as error:
             self._unusable = error
 
@@ -110,7 +113,7 @@ class ArchiveWorker:
         self._runner.close()
 
     async def _all(self, works: Sequence[Work]) -> list[Part]:
-        places = asyncio.Semaphore(FILES_AT_ONCE)
+        places = asyncio.Semaphore(self._files_at_once)
         return await asyncio.gather(*(self._one(work, places) for work in works))
 
     async def _one(self, work: Work, places: asyncio.Semaphore) -> Part:
@@ -137,8 +140,10 @@ class ArchiveWorker:
         return DepthChoice(wanted, self._dial.max_drop, self._dial.policy)
 
 
-async def _loaded(settings: Settings, dial: Dial, engine: MakeEngine) -> Transcriber:
-    limits = limits_of_own_files(settings.batch_windows, max_requests=FILES_AT_ONCE)
+async def _loaded(
+    settings: Settings, dial: Dial, engine: MakeEngine, files_at_once: int
+) -> Transcriber:
+    limits = limits_of_own_files(settings.batch_windows, max_requests=files_at_once)
     metrics = create_metrics(CollectorRegistry())  # the job counts by rows; nobody reads these
     transcriber = Transcriber(engine(settings), metrics, time.monotonic, limits)
     expect_support(dial.hotwords, await transcriber.load())

@@ -1,7 +1,8 @@
 """The way of a file through the service: a place, windows as they are decoded, steps, a transcript.
 
 decoding threads:  |w1 w2|  |w3 w4|  |w5 w6|            one batch ahead of the engine, no more
-engine thread:              |  w1 w2  |other|  w3 w4  |  one batch in the queue for each file
+engine thread:              |  w1 w2  |other|  w3 w4  |  one batch in the queue for each file, and
+                                                          what waits together is run together
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from service.scheduling.clock import Clock
 from service.scheduling.depth import DropDecider, chosen_plan, deepest
 from service.scheduling.load_control import LoadControl
 from service.scheduling.measures import Measures
+from service.scheduling.steps import FileSteps
 from service.scheduling.transcripts import Transcript, TranscriptBuilder
 from service.scheduling.windows import WindowBatch, WindowReader
 from service.scheduling.workers import WorkerPool
@@ -34,7 +36,7 @@ class Limits:
         max_requests: files in work at once.
         max_audio_s: decoded length of a file.
         max_request_s: time a file may be in work.
-        batch_windows: windows of one engine step.
+        batch_windows: windows of one engine step, of one file or of several.
         decode_threads: uploads decoded at once.
         max_streams: live streams beside them.
     """
@@ -117,6 +119,12 @@ class Transcriber:
         # Each file has at most one step and two decodings waiting, so neither queue overflows.
         self.steps = WorkerPool(
             "engine", num_threads=1, max_waiting=limits.max_requests + 1, clock=clock
+        )
+        self._file_steps = FileSteps(
+            self.steps,
+            engine,
+            most_windows=self._batch_windows,
+            clock=clock,
         )
         self._decoders = WorkerPool(
             "decoder",
@@ -262,7 +270,7 @@ class Transcriber:
         plan, windows = builder.plan, batch.windows
         if hotwords:
             windows = [replace(window, hotwords=hotwords) for window in windows]
-        done = await self.steps.submit(owner, lambda: self.engine.transcribe(windows, plan))
-        builder.add(batch.windows, done.value, done.wait_s)
+        done = await self._file_steps.run(owner, windows, plan)
+        builder.add(batch.windows, done.result, done.wait_s)
         builder.audio_decode_s += batch.took_s
         self._measures.stepped(self.info.depth_label(plan), batch, done)

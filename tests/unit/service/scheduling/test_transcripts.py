@@ -15,10 +15,15 @@ def test_a_transcript_gathers_steps_in_order() -> None:
 
     builder.add(
         [window(0, 8), window(8, 16)],
-        StepResult((Segment(0, 8, "one"), Segment(8, 16, "two")), Cost(10, 6, 12, 0.5, 0.25)),
+        StepResult(
+            (Segment(0, 8, "one"), Segment(8, 16, "two")),
+            (Cost(4, 2, 5, 0.25, 0.125), Cost(6, 4, 7, 0.25, 0.125)),
+        ),
         wait_s=0.5,
     )
-    builder.add([window(16, 20)], StepResult((Segment(16, 20, "three"),), Cost(1, 1, 1)), wait_s=1)
+    builder.add(
+        [window(16, 20)], StepResult((Segment(16, 20, "three"),), (Cost(1, 1, 1),)), wait_s=1
+    )
     transcript = builder.build(total_s=3.0)
 
     assert transcript.text == "one two three"
@@ -31,7 +36,9 @@ def test_a_transcript_gathers_steps_in_order() -> None:
 def test_windows_without_words_leave_no_segment() -> None:
     builder = TranscriptBuilder("m", PLAN, "ladder")
 
-    builder.add([window(0, 8)], StepResult((Segment(0, 8, " ", no_speech=True),), Cost()), wait_s=0)
+    builder.add(
+        [window(0, 8)], StepResult((Segment(0, 8, " ", no_speech=True),), (Cost(),)), wait_s=0
+    )
     transcript = builder.build(total_s=1.0)
 
     assert transcript.text == ""
