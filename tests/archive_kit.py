@@ -58,10 +58,13 @@ class Bench:
         """Paths of all works, in the order in which they came."""
         return [Path(work.file.path).name for block in self.blocks for work in block]
 
-    def run(self, blocks: Sequence[Sequence[Work]]) -> Iterator[Part]:
+    def run(self, blocks: Sequence[Sequence[Work]], *, alone: bool) -> Iterator[Part]:
+        lost = False
         for block in blocks:
             self.blocks.append(list(block))
-            if not self.lose(block):
+            waited = lost and not alone  # at the actor that ended
+            lost = self.lose(block)
+            if not (lost or waited):
                 yield from self.worker.transcribed(block)
 
 

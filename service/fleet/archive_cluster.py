@@ -58,8 +58,13 @@ class Actors:
     cores: int
     engine: MakeEngine = make_engine
 
-    def run(self, blocks: Sequence[Sequence[Work]]) -> Iterator[Part]:
-        """Run blocks of works and give the parts as they come."""
+    def run(self, blocks: Sequence[Sequence[Work]], *, alone: bool) -> Iterator[Part]:
+        """Run blocks of works and give the parts as they come.
+
+        Args:
+            blocks: each for one actor.
+            alone: whether none waits at an actor that is at work, and would end with it.
+        """
         import ray
 
         works = [{"work": [work.line() for work in block]} for block in blocks]
@@ -70,10 +75,10 @@ class Actors:
                 _Actor,
                 batch_size=None,
                 batch_format="numpy",
-                # One waits at the actor while another is in work: to ask for the next and wait for it
-                # cost a tenth of the time. If the actor ends, both are tried again, file by file.
+                # To ask for the next only when there is nothing to do costs a tenth of the time.
                 compute=ray.data.ActorPoolStrategy(
-                    size=min(self.count, len(works)), max_tasks_in_flight_per_actor=2
+                    size=min(self.count, len(works)),
+                    max_tasks_in_flight_per_actor=1 if alone else 2,
                 ),
                 num_cpus=self.cores,
                 fn_constructor_args=(self.settings, self.dial, self.engine),

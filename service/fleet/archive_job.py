@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from service.engine.base import AUTO, DepthChoice
 from service.errors import ArchiveInvalid, ModelUnusable, WorkerDied
@@ -34,9 +35,20 @@ part decodes all of the file, so many small ones would be waste."""
 BLOCKS_PER_ACTOR = 8
 MOST_FILES_OF_BLOCK = 16
 
-Run = Callable[[Sequence[Sequence[Work]]], Iterable[Part]]
-"""Runs blocks of works, each on one actor, and gives the parts as they come; those of a block whose
-actor ended are missing."""
+
+class Run(Protocol):
+    """Runs blocks of works."""
+
+    def __call__(self, blocks: Sequence[Sequence[Work]], *, alone: bool) -> Iterable[Part]:
+        """Run each block on one actor, and give the parts as they come.
+
+        Those of a block whose actor ended are missing.
+
+        Args:
+            blocks: of works.
+            alone: whether no block may end with the actor of another, waiting there.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +230,7 @@ class ArchiveRun:
         joiner, left = PartJoiner(), _works(drops, self.job.actors)
         for alone in (False, True):
             size = 1 if alone else _files_of_block(len(left), self.job.actors)
-            for part in self.run(_blocks(list(left.values()), size)):
+            for part in self.run(_blocks(list(left.values()), size), alone=alone):
                 if part.fatal:
                     raise _fatal(part)
                 left.pop((part.path, part.part), None)
