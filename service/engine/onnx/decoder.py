@@ -16,6 +16,7 @@ from model_store.decoding.hypothesis import Hypothesis
 from service.engine.onnx.checkpoint import Floats, Sizes
 from service.engine.onnx.encoder import Memory
 from service.engine.onnx.processor import Numerics
+from service.engine.onnx.rooms import whole_blocks
 from service.engine.onnx.scaled_rows import rounded_row
 from service.engine.onnx.sessions import Array, Graph, RotaryTable
 
@@ -89,7 +90,7 @@ class Caches:
 
     def __init__(self, sizes: Sizes, memories: Sequence[Floats]) -> None:
         heads, size = sizes.num_heads, sizes.head_dim
-        most = max(pairs.shape[2] for pairs in memories)
+        most = whole_blocks(max(pairs.shape[2] for pairs in memories))
         shape = (2 * sizes.decoder_layers, len(memories), heads, most, size)
         cross = np.zeros(shape, np.float32)
         self.cross_mask = np.full((len(memories), 1, 1, most), HIDDEN, np.float32)

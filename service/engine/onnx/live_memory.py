@@ -19,10 +19,7 @@ import numpy as np
 from model_store.decoding.live import Feed
 from service.engine.onnx.checkpoint import Floats, Sizes
 from service.engine.onnx.decoder import HIDDEN, Ints, StepInput, StepOutput
-from service.engine.onnx.rooms import Scratch, widened
-
-BLOCK_ROWS = 16
-"""Rows that room grows by. Whole blocks also give runs few different shapes."""
+from service.engine.onnx.rooms import Scratch, whole_blocks, widened
 
 SPARE_TOKENS = 8
 """Room for what one update writes, as a rule."""
@@ -196,11 +193,6 @@ class SideBySide:
         missing = num_tokens - self._tokens.shape[3]
         if missing > 0:
             self._tokens = widened(self._tokens, 3, whole_blocks(missing))
-
-
-def whole_blocks(num_rows: int) -> int:
-    """Round up to whole blocks."""
-    return -(-num_rows // BLOCK_ROWS) * BLOCK_ROWS
 
 
 def _side_by_side(parts: Sequence[Floats], scratch: Scratch, spare: int = 0) -> Floats:

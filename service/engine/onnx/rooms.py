@@ -6,6 +6,15 @@ import numpy as np
 
 from service.engine.onnx.checkpoint import Floats
 
+BLOCK_ROWS = 16
+"""Rows that room grows by. Sums over whole blocks are added up in the same order however many zeros lie
+behind, so that what is written does not depend on whose room is the widest; and runs have few shapes."""
+
+
+def whole_blocks(num_rows: int) -> int:
+    """Round up to whole blocks."""
+    return -(-num_rows // BLOCK_ROWS) * BLOCK_ROWS
+
 
 def widened(room: Floats, axis: int, num_rows: int) -> Floats:
     """Give room for more rows behind those there are, zeros in it.

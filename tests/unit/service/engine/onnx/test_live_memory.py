@@ -9,13 +9,12 @@ from model_store.decoding.live import Feed
 from service.engine.onnx.checkpoint import Sizes, open_checkpoint
 from service.engine.onnx.decoder import HIDDEN, StepOutput
 from service.engine.onnx.live_memory import (
-    BLOCK_ROWS,
     DecoderMemory,
     PairStore,
     SideBySide,
     UpdateScratch,
 )
-from service.engine.onnx.rooms import Scratch
+from service.engine.onnx.rooms import BLOCK_ROWS, Scratch
 from tests.onnx_kit import write_checkpoint
 
 COUNTS = st.lists(
