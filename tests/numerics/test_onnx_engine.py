@@ -208,24 +208,6 @@ model.transcribe_windows([np.zeros(9_000, np.float32)], DepthPlan((1, 2, 0)))
     assert ran.returncode == 0, ran.stderr.decode()
 
 
-@pytest.mark.parametrize("numerics", ["float32", "int8"])
-def test_what_is_written_does_not_depend_on_what_is_written_beside_it(
-    models: Models, numerics: Numerics
-) -> None:
-    """To the last bit: a difference in the last place once moved a comma, in one file of 200."""
-    model, draw = models.onnx(numerics), np.random.default_rng(0)
-    for _ in range(30):
-        lengths = draw.integers(3_000, 200_000, size=4)
-        utterances = [0.1 * draw.standard_normal(int(n)).astype(np.float32) for n in lengths]
-        memories = model.encoder.encode(utterances, FULL)
-
-        together = model.decoder.greedy(memories, [20] * len(memories))
-        alone = [model.decoder.greedy([memory], [20])[0] for memory in memories]
-
-        assert [one.tokens for one in together] == [one.tokens for one in alone]
-        assert [one.logprobs for one in together] == [one.logprobs for one in alone]
-
-
 def test_many_tokens_of_a_batch_are_those_of_torch(models: Models) -> None:
     """No end token, so that caches grow past their first room and rows leave one by one."""
     never = -1

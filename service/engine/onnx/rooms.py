@@ -8,7 +8,7 @@ from service.engine.onnx.checkpoint import Floats
 
 BLOCK_ROWS = 16
 """Rows that room grows by. Sums over whole blocks are added up in the same order however many zeros lie
-behind, so that what is written does not depend on whose room is the widest; and runs have few shapes."""
+behind, so that what is written hardly depends on whose room is the widest (it once moved a comma); and runs have few shapes."""
 
 
 def whole_blocks(num_rows: int) -> int:
