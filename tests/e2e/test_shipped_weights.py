@@ -81,7 +81,7 @@ def test_what_a_file_says_does_not_depend_on_the_files_beside_it() -> None:
 
     alone = [served.decoder.greedy([memory], [40])[0] for memory in memories]
     for _ in range(3):
-        order = draw.permutation(len(memories)).tolist()
+        order: list[int] = draw.permutation(len(memories)).tolist()
         for place in range(0, len(order), 4):
             some = order[place : place + 4]
             together = served.decoder.greedy([memories[one] for one in some], [40] * len(some))
