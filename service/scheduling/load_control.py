@@ -116,7 +116,7 @@ class LoadControl:
         damping = Damping(dwell_s=config.dwell_s)
         law = make_law(config, levels, info)
         self._budget = BudgetController(law, levels, setpoint_s=config.setpoint_s, damping=damping)
-        if config.early_refusal and info.chunk_s:
+        if info.chunk_s:
             self._door = Door(
                 step_profiles(info, levels),
                 setpoint_s=config.setpoint_s,
@@ -137,11 +137,13 @@ class LoadControl:
         Args:
             num_kept: streams for which room has to be left behind it.
         """
-        return self._door is not None and self._door.refuses(self.num_places_taken(), num_kept)
+        if self._door is None or not self._config.early_refusal:
+            return False
+        return self._door.refuses(self.num_places_taken(), num_kept)
 
     def refuses_files(self) -> bool:
         """Say whether streams suffer already, so that files have to wait."""
-        return self._door is not None and self._door.late
+        return self._config.early_refusal and self._door is not None and self._door.late
 
     @property
     def round_waits(self) -> bool:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 from service.engine.base import AUTO, DepthChoice
 from service.engine.fake import FakeEngine
 from service.metrics import create_metrics
+from service.scheduling.door import NEW_S
 from service.scheduling.load_control import ControlConfig, LoadControl
 from service.scheduling.load_window import RoundSample
 from service.streaming.dial import Dial
@@ -17,10 +18,10 @@ TICK_S = 0.25
 class Desk:
     """A controller that is shown rounds."""
 
-    def __init__(self, config: ControlConfig) -> None:
+    def __init__(self, config: ControlConfig, realtime_factor: float = 0.0) -> None:
         self.clock = FakeClock()
         self.registry = CollectorRegistry()
-        self.engine = FakeEngine()
+        self.engine = FakeEngine(realtime_factor=realtime_factor)
         self.control = LoadControl(create_metrics(self.registry), self.clock, config)
         self.control.num_places_taken = lambda: 2
         self.control.loaded(self.engine.load())
@@ -49,6 +50,18 @@ def test_a_late_final_of_a_quiet_engine_shuts_no_door_where_the_floor_is_full_de
 
     assert Desk(fixed).run(30, took_s=0.4, every_s=4.0, latency_s=0.6) == 0
     assert Desk(fixed).run(30, took_s=0.5, every_s=0.5, latency_s=0.6) > 0
+
+
+@pytest.mark.parametrize("early_refusal", [True, False])
+def test_a_burst_is_foreseen_whether_or_not_anybody_is_refused(*, early_refusal: bool) -> None:
+    desk = Desk(ControlConfig(early_refusal=early_refusal), realtime_factor=0.1)
+    desk.run(NEW_S, took_s=0.01, every_s=0.5, latency_s=0.05)
+
+    desk.control.num_places_taken = lambda: 500
+    desk.control.tick()
+
+    assert desk.control.decide() > 0
+    assert desk.control.refuses_streams() == early_refusal
 
 
 def test_files_alone_owe_depth_too() -> None:
