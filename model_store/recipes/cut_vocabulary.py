@@ -25,29 +25,9 @@ from model_store.backbones.moonshine import Moonshine
 from model_store.checkpoint import load_checkpoint, save_checkpoint
 
 SPECIAL = ("<unk>", "<s>", "</s>")
-SPACE = "\u2581"
 FORMS: Mapping[str, float] = {"{lower}": 1.0, "{title}": 0.3, "{upper}": 0.02, "x-{lower}": 0.02}
 """How a word is written, and how often, next to its usual form."""
-ENDINGS = (
-    ".",
-    ",",
-    "?",
-    "!",
-    ";",
-    ":",
-    "...",
-    "'",
-    '"',
-    "-",
-    "'s",
-    "'t",
-    "'ll",
-    "'re",
-    "'ve",
-    "'d",
-    "'m",
-    "%",
-)
+ENDINGS = (*".,?!;:'\"-%", "...", "'s", "'t", "'ll", "'re", "'ve", "'d", "'m")
 ALWAYS = 1.0
 """Share of what is kept whatever the words say."""
 

@@ -4,8 +4,8 @@
     file B: |w1|      waits --+--> one step of the engine, each file its own windows back
     file C: |w1 w2|   waits --'
 
-A decoder call reads all of its weights whatever it writes, so windows are cheaper together; what a
-window says does not depend on its neighbours (an invariant of the engines).
+A decoder call reads all of its weights whatever it writes, so windows are cheaper together. That a
+window says the same beside any others is for the engines to see to.
 """
 
 import threading

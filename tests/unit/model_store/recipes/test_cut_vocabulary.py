@@ -22,6 +22,7 @@ from model_store.recipes.cut_vocabulary import (
     token_shares,
 )
 from model_store.text.tokens import Tokenizer
+from tests.onnx_kit import write_checkpoint
 
 LETTERS = [chr(code) for code in range(0x21, 0x7F)]
 PIECES = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", *LETTERS]
@@ -118,6 +119,19 @@ def test_tokens_that_are_kept_are_scored_as_before(
     scores = scored(out, states, prompt)
     expected = scored(whole, states, torch.tensor([[1, kept[300], kept[301]]]))
     assert torch.allclose(scores, expected[..., kept], atol=1e-6)
+
+
+def test_a_model_of_another_kind_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, words = write_checkpoint(tmp_path / "whole", "whisper"), tmp_path / "words.tsv"
+    (whole / "tokenizer.json").write_text(json.dumps(content()), encoding="utf-8")
+    words.write_text("the\t1e-3\n")
+    command = f"cut --model {whole} --words {words} --tokens {FEWEST} --out {tmp_path / 'cut'}"
+    monkeypatch.setattr("sys.argv", command.split())
+
+    with pytest.raises(TypeError, match="expected a Moonshine, got a whisper"):
+        main()
 
 
 def scored(folder: Path, states: EncoderStates, token_BU: torch.Tensor) -> torch.Tensor:
