@@ -28,7 +28,7 @@ from service.engine.base import (
     Window,
     Word,
 )
-from service.engine.step_times import BATCH
+from service.engine.step_times import BATCH, SPEECH_SCALE
 
 CHUNK_FRAMES = 24
 FRAME_SAMPLES, RECEPTIVE_SAMPLES = 384, 895
@@ -121,6 +121,7 @@ class SimulatedEngine:
             chunk_s=chunk_s,
             wer_ratios=tuple(self._card.wer_ratio(plan.effective_layers) for plan in plans),
             step_times=(self._step_time(plans[0]), self._step_time(plans[-1])),
+            speech_scale=SPEECH_SCALE,
         )
 
     def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:
@@ -179,7 +180,7 @@ class SimulatedEngine:
         ]
 
     def _step_time(self, plan: PlanInUse) -> StepTime:
-        """Say what the real engine measures of itself while it loads; see `measure_step_times`."""
+        """Say what the real engine measures of itself while it loads; see `with_step_times`."""
         one_s, many_s = (
             self._times.encode_s([plan.effective_layers] * count, [1.0] * count)
             + self._times.write_s([STEP_TIME_CALLS] * count)

@@ -86,6 +86,8 @@ class ModelInfo:
             that was not measured. Empty where nothing was.
         step_times: of the deepest and of the shallowest offered plan, measured while loading; empty
             where they were not.
+        speech_scale: so many times `step_times` that steps over many who speak are expected to take
+            until it is known.
         takes_hotwords: whether hotwords make a difference to what is written.
     """
 
@@ -97,6 +99,7 @@ class ModelInfo:
     max_utterance_s: float = 28.0
     wer_ratios: tuple[float | None, ...] = ()
     step_times: tuple[StepTime, ...] = ()
+    speech_scale: float = 1.0
     takes_hotwords: bool = False
 
     def depth_label(self, plan: PlanInUse) -> str:

@@ -7,7 +7,6 @@ upload --open_audio--> blocks --cut_windows (gate)--> windows --transcribe_windo
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
@@ -33,7 +32,7 @@ from service.engine.base import (
     Word,
 )
 from service.engine.by_input import HeardUtterance, in_use, picked, step_by_input
-from service.engine.step_times import measure_step_times
+from service.engine.step_times import with_step_times
 from service.engine.torch_live import GateListener, LiveModel, listen_to_streams, step_streams
 
 logger = logging.getLogger(__name__)
@@ -176,7 +175,7 @@ class TorchEngine:
         )
         if live:
             self.step([LiveInput(self.open_utterance(), silence, info.offered[0], ends=True)])
-            info = replace(info, step_times=measure_step_times(self, info))
+            info = with_step_times(self, info)
         return info
 
     def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:

@@ -195,13 +195,16 @@ class BudgetController:
         """Tell whether latency is made of load, which depth or fewer streams would help."""
         return reading.busy_ratio >= self._damping.busy_ratio
 
-    def tick(self, reading: Reading, *, in_burst: bool = False) -> Decision | None:
+    def tick(
+        self, reading: Reading, *, in_burst: bool = False, deepest: int = 0
+    ) -> Decision | None:
         """Take a reading, at a fixed rate, idle or not; give the decision, if there is one.
 
         Args:
             reading: of the moment.
             in_burst: whether many streams have just come. What their first chunks, all due at once,
                 take says little of what they will: a fall is held against no rise.
+            deepest: index of the deepest level that may carry the load; nothing above it is tried.
         """
         self._follow_demand(reading)
         if not (reading.samples or reading.latency_s or reading.idle):
@@ -209,11 +212,11 @@ class BudgetController:
         if reading.busy_ratio < self._damping.rest_ratio:
             self._no_rise = _Hold()
         self._dimmer = self._law.next_dimmer(
-            self._made_of_load(reading), self._ceiling(reading.at_s)
+            self._made_of_load(reading), self._ceiling(reading.at_s, deepest)
         )
         if self._gives_up_less(reading.at_s):
             return None
-        wanted = self._wanted(reading)
+        wanted = self._wanted(reading, deepest)
         if wanted == self._index:
             return None
         return self._change(wanted, reading, in_burst=in_burst)
@@ -234,6 +237,7 @@ class BudgetController:
         self._law.follow(self.levels[wanted].dimmer)
         self._dimmer = self.levels[wanted].dimmer
         self._trial = None
+        self._demand = self._demand_at(reading)  # a rise that fails soon fails at this demand
         return self._turn(wanted, reading, "burst")
 
     def _follow_demand(self, reading: Reading) -> None:
@@ -265,11 +269,11 @@ class BudgetController:
             self._strained_until_s = None
         return False
 
-    def _ceiling(self, now_s: float) -> float:
-        held = now_s < self._no_rise.until_s
+    def _ceiling(self, now_s: float, deepest: int) -> float:
+        held = now_s < self._no_rise.until_s or self._index <= deepest
         return self.levels[self._index if held else max(0, self._index - 1)].dimmer
 
-    def _wanted(self, reading: Reading) -> int:
+    def _wanted(self, reading: Reading, deepest: int) -> int:
         since_change_s = reading.at_s - self._changed_at_s
         here = self.level.dimmer
         if not self.at_floor and since_change_s >= self._damping.dwell_s:
@@ -283,7 +287,7 @@ class BudgetController:
                 return next(reached, len(self.levels) - 1)
         above = self._index - 1
         if (
-            above >= 0
+            above >= deepest
             and since_change_s >= self._damping.rise_dwell_s
             and reading.at_s >= self._no_rise.until_s
             and self._dimmer >= self.levels[above].dimmer - _TOLERANCE

@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from service.scheduling.load_window import RoundSample
 from service.scheduling.slack import StepProfile
 
-SPEECH_SCALE = 2.4
-"""Steps over many who speak take that much longer than the profile, measured on few and on noise,
-lets expect: their decoder calls go side by side, as many as the one who says most needs."""
 REACH = 2.0
 """What was learned from some streams holds for so many times as many."""
 CONFIRM_S = 1.0
@@ -44,6 +41,8 @@ class Door:
         setpoint_s: the latency that streams are promised.
         chunk_s: of a stream's chunks.
         window_s: seconds of the rounds it is shown.
+        speech_scale: so many times the profile that steps over many are expected to take, as long as
+            nothing was learned of as many.
     """
 
     def __init__(
@@ -53,11 +52,13 @@ class Door:
         setpoint_s: float,
         chunk_s: float,
         window_s: float,
+        speech_scale: float = 1.0,
     ) -> None:
         self._profiles = tuple(profiles)
         self._setpoint_s = setpoint_s
         self._chunk_s = chunk_s
         self._window_s = window_s
+        self._speech_scale = speech_scale
         self._scale = 1.0
         self._duty = 1.0
         self._taken: deque[tuple[float, int]] = deque()
@@ -117,7 +118,7 @@ class Door:
         if not self._profiles:
             return 0.0
         known = num_streams <= REACH * min(num_streams, self._num_old)
-        scale = self._scale if known else max(self._scale, SPEECH_SCALE)
+        scale = self._scale if known else max(self._scale, self._speech_scale)
         return self._profiles[-1].latency_s(self._speaking(num_streams), self._chunk_s, scale)
 
     @property
@@ -139,13 +140,40 @@ class Door:
         if num_now <= self._answered:
             return 0
         self._answered = num_now
-        speaking = self._speaking(num_now)
+        return self._deepest(MOST_BUSY)
+
+    def deepest_carried(self, requested: Sequence[float] = ()) -> int:
+        """Give the index of the deepest level at which the streams there are ask no more than there is.
+
+        By what was learned of steps over speech, fixed parts left out: what is above it is certainly not
+        carried; it, and what is below, may not be either.
+
+        Args:
+            requested: layers of those streams whose depth is no level's business.
+        """
+        return self._deepest(1.0, requested)
+
+    def _deepest(self, most_busy: float, requested: Sequence[float] = ()) -> int:
+        """Give the first level that keeps the engine busy for so much of its time, or the last."""
+        if not (self._profiles and self._taken):
+            return 0
+        num_now = self._taken[-1][1]
+        speaking = self._speaking(num_now) / max(1, num_now)
+        others = sum(self._utilisation(self._nearest(layers), speaking) for layers in requested)
+        followers = speaking * max(0, num_now - len(requested))
         carrying = (
             index
             for index, profile in enumerate(self._profiles)
-            if profile.utilisation(speaking, self._chunk_s, self._scale) <= MOST_BUSY
+            if others + self._utilisation(profile, followers) <= most_busy
         )
-        return next(carrying, max(0, len(self._profiles) - 1))
+        return next(carrying, len(self._profiles) - 1)
+
+    def _utilisation(self, profile: StepProfile, speaking: float) -> float:
+        return profile.utilisation(speaking, self._chunk_s, self._scale)
+
+    def _nearest(self, layers: float) -> StepProfile:
+        """Give the profile of the nearest of the levels: an explicit depth may be none of them."""
+        return min(self._profiles, key=lambda profile: abs(profile.layers - layers))
 
     @property
     def _num_old(self) -> int:
@@ -171,8 +199,7 @@ class Door:
     def _expected_s(self, one: RoundSample) -> float:
         if not (one.audio_s and self._profiles):
             return 0.0
-        # The nearest of the levels: an explicit depth may be none of them.
-        profile = min(self._profiles, key=lambda profile: abs(profile.layers - one.layers))
+        profile = self._nearest(one.layers)
         return profile.fixed_s + profile.per_stream_s * one.audio_s / self._chunk_s
 
     def _mind_latency(self, now_s: float, latency_s: float, *, at_floor: bool) -> None:

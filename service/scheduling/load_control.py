@@ -122,6 +122,7 @@ class LoadControl:
                 setpoint_s=config.setpoint_s,
                 chunk_s=info.chunk_s,
                 window_s=WINDOW_S,
+                speech_scale=info.speech_scale,
             )
         self._metrics.controller.setpoint.set(config.setpoint_s)
         self._metrics.controller.floor_layers.set(levels[-1].layers)
@@ -185,7 +186,9 @@ class LoadControl:
             busy_ratio=1.0 if num_waiting_files else reading.busy_ratio,
         )
         in_burst = self._door is not None and self._door.in_burst
-        decision = self._foresee(budget, reading) or budget.tick(reading, in_burst=in_burst)
+        decision = self._foresee(budget, reading) or budget.tick(
+            reading, in_burst=in_burst, deepest=self._deepest_carried(dials)
+        )
         self.load.strained = budget.strained
         series = self._metrics.controller
         if decision is not None:
@@ -201,6 +204,12 @@ class LoadControl:
         if self._door is None or self._config.law != "brownout":
             return None
         return budget.foresee(self._door.foreseen(), reading)
+
+    def _deepest_carried(self, dials: Sequence[StreamDial]) -> int:
+        if self._door is None:
+            return 0
+        asked = [dial.wanted.effective_layers for dial in dials if dial.source == "request"]
+        return self._door.deepest_carried(asked)
 
     def _report(self, level: DepthLevel, dials: Sequence[StreamDial], *, files_wait: bool) -> None:
         drops: dict[str, list[float]] = {"auto": [], "request": []}

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from service.scheduling.controller import Damping, Reading
 from service.scheduling.door import NEW_S, Door
+from service.scheduling.load_window import RoundSample
 from service.scheduling.slack import StepProfile
 from tests.controller_kit import LEVELS, SETPOINT_S, TICK_S, new_controller
 
@@ -80,6 +81,76 @@ def test_a_burst_never_gives_depth_back(there: int, foreseen: int) -> None:
 
     assert LEVELS.index(controller.level) == max(there, foreseen)
     assert (decision is None) == (foreseen <= there)
+
+
+@pytest.mark.parametrize(
+    ("streams", "requested", "level"),
+    [
+        (12, [], 0),
+        (13, [], 1),
+        (16, [], 1),
+        (17, [], 2),
+        (100, [], 2),
+        (16, [4.0] * 8, 0),
+        (19, [4.0] * 8, 1),
+        (20, [4.0] * 8, 2),
+        (13, [8.0] * 13, 2),
+    ],
+)
+def test_the_deepest_level_that_may_carry_the_streams_there_are(
+    streams: int, requested: list[float], level: int
+) -> None:
+    assert door_of(streams).deepest_carried(requested) == level
+
+
+def test_streams_that_pause_are_carried_at_more_depth() -> None:
+    door = door_of(20)
+    assert door.deepest_carried() == 2
+    for _ in range(200):  # half of them speak, and steps take what the profile says
+        took_s = 0.01 + 0.04 * 10
+        door.tick(
+            99.0,
+            0.0,
+            [RoundSample(0, took_s, (), 10 * CHUNK_S, 8)] * 6,
+            at_floor=False,
+            num_taken=20,
+        )
+    assert door.deepest_carried() == 0
+
+
+def test_without_profiles_or_streams_every_level_may_do() -> None:
+    empty = Door([], setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=3.0)
+    assert empty.deepest_carried([4.0]) == 0
+    empty.tick(0.0, 0.0, (), at_floor=False, num_taken=50)
+    assert empty.deepest_carried([4.0]) == 0
+    assert (
+        Door(PROFILES, setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=3.0).deepest_carried() == 0
+    )
+
+
+@given(st.integers(0, len(LEVELS) - 1), st.integers(0, len(LEVELS) - 1))
+def test_no_level_is_risen_to_that_is_certainly_not_carried(there: int, deepest: int) -> None:
+    controller = new_controller()
+    controller.foresee(there, Reading(0.0, 0.0, 0, 0))
+    for tick in range(1, 400):  # latency says that there is room
+        controller.tick(Reading(tick * TICK_S, 0.1 * SETPOINT_S, 20, 20, 0.7), deepest=deepest)
+
+    assert LEVELS.index(controller.level) == min(there, deepest)
+
+
+def test_a_rise_soon_after_a_burst_that_fails_is_the_last_for_minutes() -> None:
+    """The demand is averaged over seconds, but that it came at once is known."""
+    controller = new_controller()
+    controller.tick(Reading(0.0, 0.05, 6, 6, 0.7))
+    controller.foresee(3, Reading(TICK_S, 0.05, 36, 36, 0.7))
+    now_s = TICK_S
+    while now_s < 200:
+        now_s += TICK_S
+        late = controller.level.layers > 5
+        reading = Reading(now_s, 3 * SETPOINT_S if late else 0.1 * SETPOINT_S, 36, 36)
+        controller.tick(reading, in_burst=now_s < NEW_S)
+
+    assert [one.reason for one in controller.decisions] == ["burst", "recovery", "overload"]
 
 
 def seconds_to_full_depth(*, in_burst: bool) -> float:

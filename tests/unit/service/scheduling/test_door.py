@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.engine.step_times import SPEECH_SCALE
 from service.scheduling.door import NEW_S, Door
 from service.scheduling.load_window import RoundSample
 from service.scheduling.slack import StepProfile
@@ -24,7 +25,13 @@ BURST = 8
 
 
 def new_door() -> Door:
-    return Door([FULL, FLOOR], setpoint_s=SETPOINT_S, chunk_s=CHUNK_S, window_s=WINDOW_S)
+    return Door(
+        [FULL, FLOOR],
+        setpoint_s=SETPOINT_S,
+        chunk_s=CHUNK_S,
+        window_s=WINDOW_S,
+        speech_scale=SPEECH_SCALE,
+    )
 
 
 @dataclass
