@@ -28,7 +28,7 @@ from service.engine.base import (
     Window,
     Word,
 )
-from service.engine.step_times import BATCH, SPEECH_SCALE
+from service.engine.step_times import BATCH
 
 CHUNK_FRAMES = 24
 FRAME_SAMPLES, RECEPTIVE_SAMPLES = 384, 895
@@ -121,7 +121,7 @@ class SimulatedEngine:
             chunk_s=chunk_s,
             wer_ratios=tuple(self._card.wer_ratio(plan.effective_layers) for plan in plans),
             step_times=(self._step_time(plans[0]), self._step_time(plans[-1])),
-            speech_scale=SPEECH_SCALE,
+            speech_scale=self._times.speech_scale,
         )
 
     def choose(self, drop: float, max_drop: float | None, policy: str) -> PlanInUse:

@@ -25,8 +25,8 @@ def fake_replica(realtime_factor: float, *, max_streams: int, manner: Manner) ->
         max_streams: places.
         manner: how people speak.
     """
-    plans = FakeEngine(realtime_factor=realtime_factor).load()
-    ratios = dict(zip(plans.offered, plans.wer_ratios, strict=True))
+    info = FakeEngine(realtime_factor=realtime_factor).load()
+    ratios = dict(zip(info.offered, info.wer_ratios, strict=True))
     known = {plan: ratio for plan, ratio in ratios.items() if ratio is not None}
     flops = {plan.effective_layers: plan.effective_layers for plan in known}
     card = ModelCard(
@@ -43,6 +43,7 @@ def fake_replica(realtime_factor: float, *, max_streams: int, manner: Manner) ->
         calls={0: (0,), 1: (0,)},
         second_pass_s={full: (0.0, 0.0)},
         gate_frame_s=0.0,
+        speech_scale=info.speech_scale,
     )
     return ReplicaConfig(
         card=card,

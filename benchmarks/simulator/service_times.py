@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.errors import CorpusInvalid
+from service.engine.step_times import SPEECH_SCALE
 
 Statistic = Literal["median", "low"]
 
@@ -43,6 +44,7 @@ class ServiceTimes:
         gate_frame_s: of a frame of the gate.
         background: share of the core that one stream takes beside the engine: sockets, messages,
             sessions. The engine is slower by what all of them take.
+        speech_scale: what `ModelInfo` says of speech and the profile.
     """
 
     chunk_s: Mapping[float, Curve]
@@ -53,6 +55,7 @@ class ServiceTimes:
     second_pass_s: Mapping[float, tuple[float, float]]
     gate_frame_s: float
     background: float = 0.0
+    speech_scale: float = SPEECH_SCALE
 
     def encode_s(self, layers: Sequence[float], chunks: Sequence[float]) -> float:
         """Time of the chunks of one step, those of several depths too.
