@@ -111,9 +111,8 @@ class Damping:
         calm_s: at full depth, with nothing to complain of, before cheaper things come back.
         busy_ratio: of the engine, from which on latency is made of load. Below, it is two chunks
             and a final that met in one round, and depth would not help.
-        rest_ratio: below it there is no load, whatever the latency, and nothing is held. At full
-            depth the same streams must not make the engine busy, or it would go to and fro: full
-            depth costs up to 1.5 times what the floor does.
+        rest_ratio: below it there is no load, whatever the latency, and nothing is held, unless the
+            same streams at full depth would make the engine busy: it would go to and fro.
     """
 
     dwell_s: float = 1.0
@@ -209,7 +208,7 @@ class BudgetController:
         self._follow_demand(reading)
         if not (reading.samples or reading.latency_s or reading.idle):
             return None
-        if reading.busy_ratio < self._damping.rest_ratio:
+        if self._rests(reading):
             self._no_rise = _Hold()
         self._dimmer = self._law.next_dimmer(
             self._made_of_load(reading), self._ceiling(reading.at_s, deepest)
@@ -248,11 +247,16 @@ class BudgetController:
         if self._demand < self._damping.relief * self._no_rise.demand:
             self._no_rise = _Hold()
 
+    def _rests(self, reading: Reading) -> bool:
+        """Tell whether there is no load here, and would be none at full depth."""
+        damping = self._damping
+        return reading.busy_ratio < min(damping.rest_ratio, damping.busy_ratio * self.level.cost)
+
     def _made_of_load(self, reading: Reading) -> Reading:
         """Leave of a reading what a law can do something about."""
         if self.is_load(reading):
             return reading
-        if reading.busy_ratio < self._damping.rest_ratio:
+        if self._rests(reading):
             return Reading(reading.at_s, 0.0, 0, 0, reading.busy_ratio)
         return replace(reading, latency_s=min(reading.latency_s, self.setpoint_s))
 

@@ -113,12 +113,14 @@ class LoadControl:
             max_wer_increase=-1.0 if config.law == "fixed" else config.max_wer_increase,
             min_layers=config.min_layers,
         )
+        profiles = step_profiles(info, levels)
+        levels = with_costs(levels, profiles)
         damping = Damping(dwell_s=config.dwell_s)
         law = make_law(config, levels, info)
         self._budget = BudgetController(law, levels, setpoint_s=config.setpoint_s, damping=damping)
         if info.chunk_s:
             self._door = Door(
-                step_profiles(info, levels),
+                profiles,
                 setpoint_s=config.setpoint_s,
                 chunk_s=info.chunk_s,
                 window_s=WINDOW_S,
@@ -273,6 +275,19 @@ def step_profiles(info: ModelInfo, levels: Sequence[DepthLevel]) -> tuple[StepPr
         )
 
     return tuple(profile(level.layers) for level in levels)
+
+
+def with_costs(
+    levels: Sequence[DepthLevel], profiles: Sequence[StepProfile]
+) -> tuple[DepthLevel, ...]:
+    """Add what a chunk costs at each level, by its profile; as they are where none was measured."""
+    if not profiles or not profiles[0].per_stream_s:
+        return tuple(levels)
+    full_s = profiles[0].per_stream_s
+    return tuple(
+        replace(level, cost=profile.per_stream_s / full_s)
+        for level, profile in zip(levels, profiles, strict=True)
+    )
 
 
 def _mean(values: Sequence[float], empty: float) -> float:

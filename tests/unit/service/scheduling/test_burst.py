@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.scheduling.brownout import Brownout
 from service.scheduling.controller import Damping, Reading
 from service.scheduling.door import NEW_S, Door
+from service.scheduling.levels import DepthLevel
 from service.scheduling.load_window import RoundSample
 from service.scheduling.slack import StepProfile
 from tests.controller_kit import LEVELS, SETPOINT_S, TICK_S, new_controller
@@ -189,3 +191,24 @@ def test_a_burst_that_is_there_to_stay_is_tried_once_and_then_left_alone() -> No
     assert controller.level.layers == 5
     assert len(changes) == 4, "3 -> 4 -> 5 -> 6 -> 5"
     assert changes[-1] < 120
+
+
+def test_half_depth_at_rest_is_held_where_full_depth_would_be_load() -> None:
+    """Full depth costs twice: an engine busy for 0.36 of its time at half of it is not at rest."""
+    levels = (DepthLevel(8, 0.0, 1.0, cost=1.0), DepthLevel(4, 0.5, 1.2, cost=0.5))
+    law = Brownout(setpoint_s=SETPOINT_S, floor=0.5)
+    controller = new_controller(law, levels)
+    now_s, changes = 0.0, 0
+    while now_s < 300:  # streams whose chunks meet now and then, at constant load
+        now_s += TICK_S
+        deep = controller.level == levels[0]
+        met = now_s % 30 < 5
+        latency_s = (2 * SETPOINT_S if met else 0.5 * SETPOINT_S) if deep else 0.2 * SETPOINT_S
+        reading = Reading(now_s, latency_s, 9, 9, 0.72 if deep else 0.36)
+        changes += controller.tick(reading) is not None
+
+    assert changes <= 3
+    for _ in range(60):  # they go
+        now_s += TICK_S
+        controller.tick(Reading(now_s, 0.05, 3, 3, 0.12))
+    assert controller.level == levels[0]
