@@ -142,25 +142,30 @@ class Door:
         self._answered = num_now
         return self._deepest(MOST_BUSY)
 
-    def deepest_carried(self, requested: Sequence[float] = ()) -> int:
+    def deepest_carried(self, requested: Sequence[float] = (), num_open: int = 0) -> int:
         """Give the index of the deepest level at which the streams there are ask no more than there is.
 
         By what was learned of steps over speech, fixed parts left out: what is above it is certainly not
         carried; it, and what is below, may not be either.
 
         Args:
-            requested: layers of those streams whose depth is no level's business.
+            requested: layers of those open streams whose depth is no level's business.
+            num_open: streams that are open; those beyond the ones that have a place are silent, and it is
+                not said which.
         """
-        return self._deepest(1.0, requested)
+        return self._deepest(1.0, requested, num_open)
 
-    def _deepest(self, most_busy: float, requested: Sequence[float] = ()) -> int:
+    def _deepest(self, most_busy: float, requested: Sequence[float] = (), num_open: int = 0) -> int:
         """Give the first level that keeps the engine busy for so much of its time, or the last."""
         if not (self._profiles and self._taken):
             return 0
         num_now = self._taken[-1][1]
         speaking = self._speaking(num_now) / max(1, num_now)
-        others = sum(self._utilisation(self._nearest(layers), speaking) for layers in requested)
-        followers = speaking * max(0, num_now - len(requested))
+        share = num_now / max(1, num_now, num_open)
+        others = sum(
+            self._utilisation(self._nearest(layers), share * speaking) for layers in requested
+        )
+        followers = speaking * max(0.0, num_now - share * len(requested))
         carrying = (
             index
             for index, profile in enumerate(self._profiles)

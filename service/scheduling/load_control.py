@@ -211,7 +211,7 @@ class LoadControl:
         if self._door is None:
             return 0
         asked = [dial.wanted.effective_layers for dial in dials if dial.source == "request"]
-        return self._door.deepest_carried(asked)
+        return self._door.deepest_carried(asked, len(dials))
 
     def _report(self, level: DepthLevel, dials: Sequence[StreamDial], *, files_wait: bool) -> None:
         drops: dict[str, list[float]] = {"auto": [], "request": []}

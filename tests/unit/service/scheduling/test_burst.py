@@ -105,6 +105,11 @@ def test_the_deepest_level_that_may_carry_the_streams_there_are(
     assert door_of(streams).deepest_carried(requested) == level
 
 
+def test_who_is_silent_at_a_depth_of_his_own_takes_nothing() -> None:
+    assert door_of(12).deepest_carried([8.0] * 100, num_open=112) == 0
+    assert door_of(16).deepest_carried([4.0] * 50, num_open=100) == 0, "half of those who speak"
+
+
 def test_streams_that_pause_are_carried_at_more_depth() -> None:
     door = door_of(20)
     assert door.deepest_carried() == 2
