@@ -1,5 +1,7 @@
 """What is measured and what is said of it: without rounds, on a clock that the tests turn."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -26,7 +28,16 @@ class Desk:
         self.control.num_places_taken = lambda: 2
         self.control.loaded(self.engine.load())
 
-    def run(self, seconds: float, *, took_s: float, every_s: float, latency_s: float) -> int:
+    def run(
+        self,
+        seconds: float,
+        *,
+        took_s: float,
+        every_s: float,
+        latency_s: float,
+        audio_s: float = 0.5,
+        layers: float = 8,
+    ) -> int:
         """Give at how many ticks the door was shut."""
         shut, next_s = 0, self.clock.now_s
         for _ in range(round(seconds / TICK_S)):
@@ -34,7 +45,9 @@ class Desk:
             if self.clock.now_s >= next_s:
                 next_s += every_s
                 began_s = self.clock.now_s - took_s
-                sample = RoundSample(began_s, self.clock.now_s, (("one", latency_s),), 0.5, 8)
+                sample = RoundSample(
+                    began_s, self.clock.now_s, (("one", latency_s),), audio_s, layers
+                )
                 self.control.submitted()
                 self.control.done(sample)
             self.control.tick()
@@ -62,6 +75,43 @@ def test_a_burst_is_foreseen_whether_or_not_anybody_is_refused(*, early_refusal:
 
     assert desk.control.decide() > 0
     assert desk.control.refuses_streams() == early_refusal
+
+
+def test_depth_a_burst_cost_stays_given_up_while_the_streams_certainly_exceed_more() -> None:
+    """Latency says that there is room; the profile, eight streams of which fill the engine, does not."""
+    desk = Desk(ControlConfig(), realtime_factor=0.125)
+    desk.run(NEW_S, took_s=0.05, every_s=0.4, latency_s=0.05)
+    desk.control.num_places_taken = lambda: 15
+
+    desk.run(60, took_s=0.37, every_s=0.4, latency_s=0.05, audio_s=6.0, layers=4)
+
+    assert desk.control.decide() == 0.5
+    desk.control.num_places_taken = lambda: 2
+    desk.run(60, took_s=0.05, every_s=0.4, latency_s=0.05)
+    assert desk.control.decide() == 0
+
+
+def test_what_levels_cost_is_learned_from_the_engines_profile() -> None:
+    timed = Desk(ControlConfig(), realtime_factor=0.1).control.budget
+    untimed = Desk(ControlConfig(), realtime_factor=0.0).control.budget
+
+    assert timed is not None
+    assert untimed is not None
+    assert [level.cost for level in timed.levels] == [level.dimmer for level in timed.levels]
+    assert {level.cost for level in untimed.levels} == {1.0}
+
+
+@pytest.mark.parametrize(("speech_scale", "refused"), [(1.0, False), (2.4, True)])
+def test_the_engine_says_how_far_its_profile_is_to_be_trusted(
+    speech_scale: float, *, refused: bool
+) -> None:
+    desk = Desk(ControlConfig(), realtime_factor=0.1)
+    desk.control.loaded(replace(desk.engine.load(), speech_scale=speech_scale))
+    desk.control.tick()
+
+    desk.control.num_places_taken = lambda: 25
+
+    assert desk.control.refuses_streams() == refused
 
 
 def test_files_alone_owe_depth_too() -> None:
