@@ -25,7 +25,7 @@ from model_store.depth import STRIDES, DepthPlan, DepthSchedule, PlanCatalogue
 from model_store.registry import Recogniser
 from model_store.training.measure import Recording, hear, held_out_recordings, word_error_rate
 
-LADDER_BUDGETS = (7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.5, 1.0)
+LADDER_BUDGETS = (7.0, 6.0, 5.0, 4.0, 3.5, 3.0, 2.5, 2.0, 1.5, 1.0)
 SCREENING_S = 30.0
 FINALISTS = 2
 SWAPPED = 4
