@@ -19,7 +19,7 @@ from model_store.decoding.live_utterance import LiveUtterance as Utterance
 from model_store.decoding.reading import SAMPLE_RATE_HZ, TranscriptReader
 from model_store.errors import CheckpointError
 from model_store.flops import LiveCosts
-from model_store.registry.live_machine import Begin, ChunkMachine, Watched, WindowedMachine
+from model_store.registry.live_machine import Beginnings, ChunkMachine, Watched, WindowedMachine
 from model_store.registry.recogniser import Recogniser
 from model_store.text.agreement import WHOLE, CommitRule
 
@@ -95,7 +95,7 @@ class LiveRecogniser:
 
         heads = recogniser.heads
         watched = heads.by_layer if heads else {}
-        machine, framing, reach = _machine(module, watched, (begin, begin_whole), options)
+        machine, framing, reach = _machine(module, watched, Beginnings(begin, begin_whole), options)
         parts = LiveParts(
             model=model,
             framing=framing,
@@ -136,7 +136,7 @@ class LiveRecogniser:
 def _machine(
     module: Moonshine | MoonshineStreaming,
     watched: Watched,
-    begin: tuple[Begin, Begin],
+    begin: Beginnings,
     options: LiveOptions,
 ) -> tuple[LiveMachine[Any, DecoderState], Framing, tuple[int, ...]]:
     """Give what runs a model, which samples its frames read, and how far each layer hears."""

@@ -30,8 +30,13 @@ from model_store.errors import PlanInvalid
 Watched = Mapping[int, Sequence[int]]
 """Alignment heads by decoder layer."""
 
-Begin = Callable[[], DecoderState]
-"""Gives a decoder's state at an utterance's start."""
+
+@dataclass(frozen=True, slots=True)
+class Beginnings:
+    """Make the decoder's state at an utterance's start: of one fed live, of one heard whole again."""
+
+    live: Callable[[], DecoderState]
+    whole: Callable[[], DecoderState]
 
 
 class ChunkMachine:
@@ -40,7 +45,7 @@ class ChunkMachine:
     Args:
         module: the model.
         watched: its heads.
-        begin: gives the state of a live decoder, and of one that hears a whole utterance again.
+        begin: makes its decoder's states.
         chunk_frames: frames an encoder step takes.
         cache_dtype: what keys and values are kept in.
     """
@@ -49,12 +54,12 @@ class ChunkMachine:
         self,
         module: Moonshine,
         watched: Watched,
-        begin: tuple[Begin, Begin],
+        begin: Beginnings,
         chunk_frames: int,
         cache_dtype: torch.dtype,
     ) -> None:
         self._module = module
-        self._begin, self._begin_whole = begin
+        self._begin = begin
         self._cache_dtype = cache_dtype
         self._encoder = IncrementalEncoder(module.encoder, chunk_frames)
         self._decoder = LiveDecoder(module, watched, module.decoder.pool)
@@ -63,7 +68,7 @@ class ChunkMachine:
         """Begin an utterance."""
         look_ahead = self._module.encoder.stack.look_ahead_frames
         state = EncoderState.begin(self._module.num_layers, self._cache_dtype, look_ahead)
-        return state, self._begin()
+        return state, self._begin.live()
 
     def check(self, plan: DepthPlan, encoder: EncoderState) -> None:
         """Refuse a plan that the utterance cannot go on with.
@@ -92,7 +97,7 @@ class ChunkMachine:
 
     def hear_whole(self, windows: Sequence[Samples], plan: DepthPlan) -> list[DecoderState]:
         """Encode whole utterances with full context; give a decoder of each."""
-        decoders = [self._begin_whole() for _ in windows]
+        decoders = [self._begin.whole() for _ in windows]
         frames = _encoded(self._module, windows, plan)
         self._decoder.hear(decoders, frames, [True] * len(decoders))
         return decoders
@@ -204,20 +209,18 @@ class WindowedMachine:
     Args:
         module: the model.
         watched: its heads.
-        begin: gives the state of a live decoder, and of one that hears a whole utterance again.
+        begin: makes its decoder's states.
     """
 
-    def __init__(
-        self, module: MoonshineStreaming, watched: Watched, begin: tuple[Begin, Begin]
-    ) -> None:
+    def __init__(self, module: MoonshineStreaming, watched: Watched, begin: Beginnings) -> None:
         self._module = module
-        self._begin, self._begin_whole = begin
+        self._begin = begin
         self._device = device_of(module)
         self._decoder = LiveDecoder(module, watched, module.decoder.pool_placed)
 
     def open(self) -> tuple[WindowedState, DecoderState]:
         """Begin an utterance."""
-        return WindowedState(self._module), self._begin()
+        return WindowedState(self._module), self._begin.live()
 
     def check(self, plan: DepthPlan, encoder: WindowedState) -> None:
         """Refuse a plan that the utterance cannot go on with.
@@ -252,7 +255,7 @@ class WindowedMachine:
 
     def hear_whole(self, windows: Sequence[Samples], plan: DepthPlan) -> list[DecoderState]:
         """Encode whole utterances with full context; give a decoder of each."""
-        decoders = [self._begin_whole() for _ in windows]
+        decoders = [self._begin.whole() for _ in windows]
         frames = _encoded(self._module, windows, plan)
         decoder = self._module.decoder
         frames = [decoder.place(frames_TD.unsqueeze(0), 0)[0] for frames_TD in frames]
