@@ -174,6 +174,8 @@ def draw(points: Sequence[Point], out: Path) -> None:
                 for c, p in zip(cost, points, strict=True)
                 if p.group == group
             )
+            if not of_group:  # plans that were not timed are not in the legend either
+                continue
             panel.plot(
                 [c for c, _, _ in of_group], [w for _, w, _ in of_group], marker,
                 color=colour, label=group,

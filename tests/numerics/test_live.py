@@ -248,6 +248,22 @@ def test_a_second_pass_is_the_transcript_of_the_whole(model: Recogniser) -> None
     assert results[-1].stable_words == len(whole.words)
 
 
+def test_a_stream_is_kept_in_half_precision_and_heard_again_in_full(model: Recogniser) -> None:
+    runner = LiveRecogniser(model, LiveOptions(final_calls=1))
+    utterance = runner.open_utterance()
+    runner.step([LiveRequest(utterance, speech(30_000), FULL)])
+    nothing = np.zeros(0, np.float32)
+    runner.step([LiveRequest(utterance, nothing, FULL, ends=True, second_pass=True)])
+
+    assert utterance.whole is not None, "expected a second pass that takes more than one call"
+
+    (live_key, _), (whole_key, _) = (
+        state.memory.audio[0].read() for state in (utterance.decoder, utterance.whole.decoder)
+    )
+    assert torch.equal(live_key, live_key.half().float())
+    assert not torch.equal(whole_key, whole_key.half().float())
+
+
 def test_without_decode_a_step_only_encodes(model: Recogniser) -> None:
     runner = live(model)
     utterance = runner.open_utterance()
